@@ -1,0 +1,1 @@
+"""The service: HTTP, the record of truth, the console."""

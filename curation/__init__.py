@@ -1,0 +1,1 @@
+"""The curation engine: columns in, columns out; no database, no queue, no HTTP."""

@@ -1,0 +1,1 @@
+"""The trainer: dataset versions in, fine-tuned models out; knows nothing of the service."""
