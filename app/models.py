@@ -1,0 +1,245 @@
+"""The tables: files, datasets, versions, jobs, keys; and work with its leases and its outbox.
+
+Times in `*_at` columns are Unix seconds of the wall clock, shown to users. Leases are measured by the database's
+clock (`app.db.clock_s`) and never shown.
+"""
+
+import secrets
+import time
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = dict[str, Any]
+
+
+def new_id(prefix: str) -> str:
+    """A fresh public id, `<prefix>-` and 24 hexadecimal digits."""
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+class Base(DeclarativeBase):
+    """Columns of type dict or list are stored as JSON."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {Json: JSON, list[str]: JSON, list[Json]: JSON, str: String()}  # noqa: RUF012
+
+
+class ApiKey(Base):
+    """A bearer key; only its SHA-256 is kept."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    hash: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[float] = mapped_column(default=time.time)
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]
+
+
+class File(Base):
+    """An upload: its bytes are the blob `sha256`."""
+
+    __tablename__ = "files"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    purpose: Mapped[str]
+    filename: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(index=True)
+    status: Mapped[str] = mapped_column(default="uploaded")
+    """uploaded, processing, processed, error"""
+    status_details: Mapped[str | None]
+    format: Mapped[str | None]
+    speakers: Mapped[Json] = mapped_column(default=dict)
+    counts: Mapped[Json] = mapped_column(default=dict)
+    warnings: Mapped[list[str]] = mapped_column(default=list)
+    quarantine_sha256: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+
+
+class RawSegment(Base):
+    """One Parquet segment of an ingested file, in the file's order."""
+
+    __tablename__ = "raw_segments"
+    file_id: Mapped[str] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    bytes: Mapped[int]
+    conversations: Mapped[int]
+    turns: Mapped[int]
+
+
+class Dataset(Base):
+    """A named line of versions."""
+
+    __tablename__ = "datasets"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    description: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+
+
+class Version(Base):
+    """An immutable result of files and a recipe; its manifest is the blob `manifest_sha256` once it succeeded."""
+
+    __tablename__ = "versions"
+    __table_args__ = (UniqueConstraint("dataset_id", "number"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    number: Mapped[int]
+    status: Mapped[str] = mapped_column(default="queued")
+    """queued, running, succeeded, failed, cancelled"""
+    recipe: Mapped[Json]
+    """As resolved: every default filled in."""
+    recipe_fingerprint: Mapped[str]
+    as_of: Mapped[str]
+    """ISO date that ages are counted to."""
+    note: Mapped[str | None]
+    digest: Mapped[str | None]
+    counts: Mapped[Json] = mapped_column(default=dict)
+    warnings: Mapped[list[str]] = mapped_column(default=list)
+    manifest_sha256: Mapped[str | None]
+    error: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+    finished_at: Mapped[float | None]
+
+
+class VersionFile(Base):
+    """A file of a version, in the order of the request."""
+
+    __tablename__ = "version_files"
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    file_id: Mapped[str] = mapped_column(ForeignKey("files.id"), index=True)
+
+
+class Lexicon(Base):
+    """A word list; never changed, a change is a new row with the next number under the same name."""
+
+    __tablename__ = "lexicons"
+    __table_args__ = (UniqueConstraint("name", "number"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    number: Mapped[int]
+    words: Mapped[list[str]]
+    allow: Mapped[list[str]] = mapped_column(default=list)
+    category: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+
+
+class Job(Base):
+    """A fine-tuning job; `run_dir` lies under the runs folder and is named by the id."""
+
+    __tablename__ = "fine_tuning_jobs"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
+    model: Mapped[str]
+    status: Mapped[str] = mapped_column(default="queued")
+    """validating_files, queued, running, paused, succeeded, failed, cancelled"""
+    request: Mapped[Json]
+    """As sent: training_file, hyperparameters, suffix, seed, metadata, trainer …"""
+    config: Mapped[Json]
+    """The TrainConfig that the trainer is given; replaced by the resolved one when it has started."""
+    wanted: Mapped[str | None]
+    """What the user asks of a running job: cancel or pause."""
+    error: Mapped[Json | None]
+    fine_tuned_model: Mapped[str | None]
+    progress: Mapped[Json] = mapped_column(default=dict)
+    architecture: Mapped[list[Json]] = mapped_column(default=list)
+    recovery: Mapped[list[Json]] = mapped_column(default=list)
+    trained_tokens: Mapped[int | None]
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+    finished_at: Mapped[float | None]
+
+
+class JobEvent(Base):
+    """A message of a job's life, in order; mirrored from the run directory or written by the service."""
+
+    __tablename__ = "job_events"
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id", ondelete="CASCADE"), index=True)
+    level: Mapped[str] = mapped_column(default="info")
+    message: Mapped[str]
+    data: Mapped[Json] = mapped_column(default=dict)
+    created_at: Mapped[float] = mapped_column(default=time.time)
+
+
+class JobMetric(Base):
+    """One optimiser step's line of metrics.jsonl."""
+
+    __tablename__ = "job_metrics"
+    job_id: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[Json]
+
+
+class JobCheckpoint(Base):
+    """A complete checkpoint of a run."""
+
+    __tablename__ = "job_checkpoints"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id", ondelete="CASCADE"), index=True)
+    step: Mapped[int]
+    metrics: Mapped[Json] = mapped_column(default=dict)
+    created_at: Mapped[float] = mapped_column(default=time.time)
+
+
+class JobFile(Base):
+    """A file of the finished model's Hugging Face folder: the blob `sha256`."""
+
+    __tablename__ = "job_files"
+    job_id: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    bytes: Mapped[int]
+
+
+class Work(Base):
+    """A piece of background work and its lease.
+
+    `kind` is ingest (subject: file), plan, curate, close (subject: version) or train (subject: job). Whoever holds
+    `owner` and `fence` may commit a result; the fence grows with every claim, so a late worker is turned away.
+    """
+
+    __tablename__ = "work"
+    __table_args__ = (
+        UniqueConstraint("kind", "subject", "ordinal"),
+        Index("ix_work_state_lease", "state", "lease_until"),
+    )
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    subject: Mapped[str] = mapped_column(index=True)
+    ordinal: Mapped[int] = mapped_column(default=0)
+    queue: Mapped[str] = mapped_column(default="curate")
+    state: Mapped[str] = mapped_column(default="pending")
+    """pending, leased, done, dead, cancelled"""
+    payload: Mapped[Json] = mapped_column(default=dict)
+    result: Mapped[Json | None]
+    error: Mapped[str | None]
+    owner: Mapped[str | None]
+    fence: Mapped[int] = mapped_column(default=0)
+    attempt: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[float | None]
+    nudged_at: Mapped[float | None]
+    created_at: Mapped[float] = mapped_column(default=time.time)
+
+
+class Outbox(Base):
+    """A nudge to be sent after the commit that wrote it; deleted once the broker has it."""
+
+    __tablename__ = "outbox"
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    work_id: Mapped[str]
+    queue: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=time.time)
