@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Json = dict[str, Any]
@@ -30,7 +30,13 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {Json: JSON, list[str]: JSON, list[Json]: JSON, str: String()}  # noqa: RUF012
+    type_annotation_map = {
+        int: BigInteger().with_variant(Integer, "sqlite"),
+        Json: JSON,
+        list[str]: JSON,
+        list[Json]: JSON,
+        str: String,
+    }  # noqa: RUF012
 
 
 class ApiKey(Base):
@@ -149,7 +155,9 @@ class Job(Base):
     request: Mapped[Json]
     """As sent: training_file, hyperparameters, suffix, seed, metadata, trainer …"""
     config: Mapped[Json]
-    """The TrainConfig that the trainer is given; replaced by the resolved one when it has started."""
+    """The TrainConfig that the worker completes with paths and hands to the trainer."""
+    resolved: Mapped[Json] = mapped_column(default=dict)
+    """The TrainConfig with every default filled in, once the trainer has started; without paths."""
     wanted: Mapped[str | None]
     """What the user asks of a running job: cancel or pause."""
     error: Mapped[Json | None]

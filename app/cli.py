@@ -1,0 +1,141 @@
+"""The command `talkmill`: errors go to stderr in one clear line, with a non-zero exit."""
+
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from app.settings import Settings, get_settings
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with one line for the user."""
+    raise click.ClickException(message)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="talkmill")
+def main() -> None:
+    """Curate business dialogues into immutable, explained dataset versions, and fine-tune on exactly those."""
+
+
+@main.command()
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for everything the stack keeps.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option(
+    "--workers",
+    default=min(2, os.cpu_count() or 1),
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Curation workers.",
+)
+def up(data_dir: Path | None, host: str, port: int, workers: int) -> None:
+    """Run the whole stack on this machine until Ctrl-C."""
+    from app.stack import Stack, StackError, run_stack
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = get_settings() if data_dir is None else Settings(data_dir=data_dir)
+
+    def announce(stack: Stack) -> None:
+        click.echo(f"Talkmill answers at {stack.url} (its API is described at {stack.url}/docs).")
+        click.echo(f"The admin key lies in {stack.key_path}. Ctrl-C stops everything.")
+
+    try:
+        run_stack(settings, host, port, workers, announce)
+    except StackError as error:
+        fail(str(error))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True)
+def serve(host: str, port: int) -> None:
+    """Run the API alone (production: behind your own proxy)."""
+    import uvicorn
+
+    uvicorn.run("app.main:app", host=host, port=port, log_level="info", access_log=False, timeout_graceful_shutdown=5)
+
+
+@main.command()
+@click.option("--queues", default="curate,train", show_default=True, help="Queues to serve, separated by commas.")
+def worker(queues: str) -> None:
+    """Run one background worker (start as many as wanted)."""
+    os.execv(sys.executable, [sys.executable, "-m", "worker", "--queues", queues])
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Only check, on an empty database, that migrations and models agree.")
+def migrate(check: bool) -> None:
+    """Bring the database's tables up to date."""
+    from app import migrations
+
+    if not check:
+        Path(get_settings().data_dir).mkdir(parents=True, exist_ok=True)
+        migrations.upgrade()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TALKMILL_DATA_DIR"] = folder
+        os.environ.pop("TALKMILL_DATABASE_URL", None)
+        get_settings.cache_clear()
+        differences = migrations.check()
+    if differences:
+        fail("migrations and models differ: " + "; ".join(map(str, differences)))
+    click.echo("migrations and models agree")
+
+
+@main.group()
+def keys() -> None:
+    """API keys."""
+
+
+@keys.command("create")
+@click.option("--name", required=True, help="What the key is for.")
+@click.option("--scopes", required=True, help="Separated by commas: read, curate, train, admin.")
+def create(name: str, scopes: str) -> None:
+    """Make a key and print it, once."""
+    from app.auth import SCOPES, create_key
+    from app.db import writing
+
+    wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    if not wanted or set(wanted) - set(SCOPES):
+        fail(f"--scopes takes any of {', '.join(sorted(SCOPES))}, separated by commas")
+    with writing() as session:
+        _, token = create_key(session, name, wanted)
+    click.echo(token)
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the version.")
+@click.option(
+    "--recipe",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Recipe JSON; default: the default recipe.",
+)
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
+def curate(inputs: tuple[Path, ...], out: Path, recipe: Path | None, workers: int) -> None:
+    """Curate files without a server: same operators, same bytes."""
+    from app.curate_command import curate_files
+
+    curate_files(inputs, out, recipe, workers)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def train(arguments: tuple[str, ...]) -> None:
+    """Fine-tune on a dataset version (the same as `python -m trainer`)."""
+    os.execv(sys.executable, [sys.executable, "-m", "trainer", *arguments])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Claims, fences and heartbeats on a real database."""
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import select, update
+
+from app.db import reading, writing
+from app.models import Outbox, Work
+from app.queue import add_work
+from app.settings import get_settings
+from worker.leases import LeaseLostError, bury, claim, finish, give_back, kept_alive
+
+
+def _add() -> str:
+    with writing() as session:
+        return add_work(session, "ingest", "file-1").id
+
+
+def _work(work_id: str) -> Work:
+    with reading() as session:
+        return session.get_one(Work, work_id)
+
+
+def _expire(work_id: str) -> None:
+    with writing() as session:
+        session.execute(update(Work).where(Work.id == work_id).values(lease_until=0.0))
+
+
+def test_only_one_of_many_claims_wins() -> None:
+    work_id = _add()
+    won: list[str] = []
+    barrier = threading.Barrier(8)
+
+    def race(owner: str) -> None:
+        barrier.wait()
+        if claim(work_id, owner) is not None:
+            won.append(owner)
+
+    threads = [threading.Thread(target=race, args=(f"w{i}",)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert _work(work_id).owner == won[0]
+
+
+def test_a_late_worker_is_fenced_off() -> None:
+    work_id = _add()
+    late = claim(work_id, "same-name")
+    assert late is not None
+    _expire(work_id)
+    heir = claim(work_id, "same-name")
+    assert heir is not None
+    assert heir.fence == late.fence + 1
+    with pytest.raises(LeaseLostError), writing() as session:
+        finish(session, late, {"from": "late"})
+    with writing() as session:
+        finish(session, heir, {"from": "heir"})
+    assert _work(work_id).result == {"from": "heir"}
+
+
+def test_what_a_fenced_transaction_wrote_is_rolled_back() -> None:
+    work_id, other_id = _add(), None
+    late = claim(work_id, "late")
+    assert late is not None
+    _expire(work_id)
+    assert claim(work_id, "heir") is not None
+    with pytest.raises(LeaseLostError), writing() as session:
+        other_id = add_work(session, "ingest", "file-2").id
+        finish(session, late, {})
+    with reading() as session:
+        assert session.get(Work, other_id) is None
+
+
+def test_a_lease_from_before_a_reboot_counts_as_expired() -> None:
+    work_id = _add()
+    assert claim(work_id, "before") is not None
+    with writing() as session:
+        far = Work.lease_until + 10 * get_settings().lease_s
+        session.execute(update(Work).where(Work.id == work_id).values(lease_until=far))
+    assert claim(work_id, "after") is not None
+
+
+def test_a_heartbeat_keeps_the_lease_and_notices_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALKMILL_LEASE_S", "1.2")
+    get_settings.cache_clear()
+    work_id = _add()
+    lease = claim(work_id, "me")
+    assert lease is not None
+    with kept_alive(lease) as lost:
+        time.sleep(1.8)
+        assert claim(work_id, "thief") is None
+        assert not lost.is_set()
+        with writing() as session:
+            session.execute(update(Work).where(Work.id == work_id).values(state="cancelled"))
+        assert lost.wait(5)
+
+
+def test_giving_back_does_not_use_up_an_attempt_unless_it_was_one() -> None:
+    work_id = _add()
+    lease = claim(work_id, "me")
+    assert lease is not None
+    give_back(lease, nudge=True)
+    assert _work(work_id).attempt == 0
+    lease = claim(work_id, "me")
+    assert lease is not None
+    give_back(lease, nudge=True, error="broke", counts_as_attempt=True)
+    work = _work(work_id)
+    assert (work.attempt, work.error, work.state) == (1, "broke", "pending")
+    with reading() as session:
+        assert len(session.scalars(select(Outbox).where(Outbox.work_id == work_id)).all()) == 3
+
+
+def test_buried_work_is_not_claimed_again() -> None:
+    work_id = _add()
+    lease = claim(work_id, "me")
+    assert lease is not None
+    with writing() as session:
+        bury(session, lease, "hopeless")
+    assert claim(work_id, "you") is None

@@ -1,0 +1,248 @@
+"""The background work of files and versions: ingest a file; plan a version, curate its shards, close it.
+
+Each step computes in a scratch folder, stores its results as blobs, and publishes them in one transaction that also
+ends its lease. Killed anywhere, it leaves scratch and unreferenced blobs, nothing else.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from app.db import reading, writing
+from app.lexicons.repository import lexicons_by_id
+from app.models import File, Json, RawSegment, Version, VersionFile, Work
+from app.queue import add_nudge, add_work
+from app.settings import get_settings
+from app.store import get_store
+from curation.formats import ingest
+from curation.recipe import Recipe, lexicon_ids, parse_recipe
+from curation.run import SegmentResult, close_version, curate_segment, repeated_ids
+from worker.leases import Lease, finish, give_back
+
+OPEN_STATES = ("pending", "leased")
+
+
+class CannotBeDoneError(Exception):
+    """The work will never succeed; the message is for the user."""
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that is gone when the block ends."""
+    root = get_settings().work_dir
+    root.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def ingest_file(lease: Lease) -> None:
+    """Turns an uploaded file into raw segments and a quarantine; wakes the versions that wait for it."""
+    with writing() as session:
+        file = session.get_one(File, lease.subject)
+        file.status = "processing"
+    store = get_store()
+    with scratch() as folder:
+        ingested = ingest(
+            store.path(file.sha256),
+            folder,
+            sha256=file.sha256,
+            speakers=file.speakers,
+            segment_bytes=get_settings().segment_bytes,
+        )
+        segments = [(segment, store.put_file(segment.path)) for segment in ingested.segments]
+        quarantine = store.put_file(ingested.quarantine)
+    counts = {
+        "conversations": ingested.conversations,
+        "turns": ingested.turns,
+        "quarantined": ingested.quarantined,
+    }
+    with writing() as session:
+        finish(session, lease, counts)
+        session.execute(delete(RawSegment).where(RawSegment.file_id == file.id))
+        for ordinal, (segment, blob) in enumerate(segments):
+            session.add(
+                RawSegment(
+                    file_id=file.id,
+                    ordinal=ordinal,
+                    sha256=blob.sha256,
+                    bytes=blob.bytes,
+                    conversations=segment.conversations,
+                    turns=segment.turns,
+                )
+            )
+        file = session.get_one(File, lease.subject)
+        file.status = "processed"
+        file.format = ingested.format
+        file.counts = counts
+        file.warnings = list(ingested.warnings)
+        file.quarantine_sha256 = quarantine.sha256
+        _wake_versions(session, file.id)
+
+
+def fail_file(session: Session, lease: Lease, error: str) -> None:
+    """The file could not be ingested at all."""
+    file = session.get(File, lease.subject)
+    if file is not None:
+        file.status = "error"
+        file.status_details = error
+        _wake_versions(session, file.id)
+
+
+def _wake_versions(session: Session, file_id: str) -> None:
+    waiting = (
+        select(Work)
+        .join(VersionFile, VersionFile.version_id == Work.subject)
+        .where(VersionFile.file_id == file_id, Work.kind == "plan", Work.state.in_(OPEN_STATES))
+    )
+    for work in session.execute(waiting).scalars():
+        add_nudge(session, work)
+
+
+# ---- versions ------------------------------------------------------------------------------------------------------
+
+
+def plan_version(lease: Lease) -> None:
+    """Makes one shard of work per raw segment, once every file of the version is processed."""
+    store = get_store()
+    with reading() as session:
+        files = _files_of(session, lease.subject)
+        segments = [
+            (ordinal, file, segment)
+            for ordinal, file in enumerate(files)
+            for segment in session.scalars(
+                select(RawSegment).where(RawSegment.file_id == file.id).order_by(RawSegment.ordinal)
+            )
+        ]
+    for file in files:
+        if file.status == "error":
+            raise CannotBeDoneError(f"file {file.id} could not be read: {file.status_details}")
+    if any(file.status != "processed" for file in files):
+        _wait_for_files(lease)
+        return
+    renames = repeated_ids([(store.path(segment.sha256), file.sha256) for _, file, segment in segments])
+    with writing() as session:
+        finish(session, lease, {"shards": len(segments)})
+        version = session.get_one(Version, lease.subject)
+        version.status = "running"
+        for shard, ((ordinal, file, segment), ids) in enumerate(zip(segments, renames, strict=True)):
+            if ids:
+                version.warnings = [*version.warnings, f"{file.filename}: {len(ids)} repeated conversation ids renamed"]
+            payload = {"raw": segment.sha256, "file": ordinal, "ids": {str(line): new for line, new in ids.items()}}
+            add_work(session, "curate", version.id, ordinal=shard, payload=payload)
+        session.flush()
+        close_if_complete(session, version.id)
+
+
+def _wait_for_files(lease: Lease) -> None:
+    """Gives the plan back; the last file to be ingested announces it again, even if it ended just before."""
+    give_back(lease, nudge=False)
+    with writing() as session:
+        if all(file.status in ("processed", "error") for file in _files_of(session, lease.subject)):
+            add_nudge(session, session.get_one(Work, lease.work_id))
+
+
+def curate_shard(lease: Lease) -> None:
+    """Curates one raw segment by the version's recipe."""
+    with reading() as session:
+        version = session.get_one(Version, lease.subject)
+        recipe = _recipe_of(session, version)
+    store = get_store()
+    with scratch() as folder:
+        result = curate_segment(
+            store.path(lease.payload["raw"]),
+            recipe,
+            folder,
+            ordinal=lease.ordinal,
+            file=lease.payload["file"],
+            as_of=date.fromisoformat(version.as_of),
+            ids={int(line): new for line, new in lease.payload["ids"].items()},
+        )
+        for part in (result.segment, result.trace, result.dropped):
+            blob = store.put_file(folder / part.path)
+            assert blob.sha256 == part.sha256
+    with writing() as session:
+        session.get_one(Version, lease.subject, with_for_update=True)
+        finish(session, lease, asdict(result))
+        close_if_complete(session, lease.subject)
+
+
+def close_if_complete(session: Session, version_id: str) -> None:
+    """Adds the closing work when no shard of a running version is open; the caller's transaction locks the version."""
+    version = session.get_one(Version, version_id, with_for_update=True)
+    if version.status != "running":
+        return
+    mine = (Work.subject == version_id, Work.kind.in_(("curate", "close")))
+    count = func.count().filter(Work.state != "done")
+    closing = func.count().filter(Work.kind == "close")
+    not_done, closes = session.execute(select(count, closing).where(*mine)).one()
+    if not_done == 0 and closes == 0:
+        add_work(session, "close", version_id)
+
+
+def close(lease: Lease) -> None:
+    """Joins the shards into the manifest and publishes the version."""
+    with reading() as session:
+        version = session.get_one(Version, lease.subject)
+        recipe = _recipe_of(session, version)
+        shards = session.scalars(
+            select(Work).where(Work.subject == version.id, Work.kind == "curate").order_by(Work.ordinal)
+        ).all()
+    store = get_store()
+    results = [SegmentResult.from_json(shard.result or {}) for shard in shards]
+    with scratch() as folder:
+        for result in results:
+            store.materialise(result.segment.sha256, folder / result.segment.path)
+        manifest = close_version(
+            results, recipe, folder, as_of=date.fromisoformat(version.as_of), warnings=version.warnings
+        )
+        blob = store.put_file(folder / "manifest.json")
+    with writing() as session:
+        finish(session, lease, {"manifest": blob.sha256})
+        version = session.get_one(Version, lease.subject)
+        version.status = "succeeded"
+        version.digest = manifest["digest"]
+        version.counts = manifest["counts"]
+        version.warnings = manifest["warnings"]
+        version.manifest_sha256 = blob.sha256
+        version.finished_at = time.time()
+
+
+def fail_version(session: Session, lease: Lease, error: str) -> None:
+    """A shard, the plan or the closing of the version cannot be done: the version fails, its open work ends."""
+    version = session.get(Version, lease.subject, with_for_update=True)
+    if version is None or version.status not in ("queued", "running"):
+        return
+    version.status = "failed"
+    version.error = error
+    version.finished_at = time.time()
+    for work in session.scalars(select(Work).where(Work.subject == version.id, Work.state.in_(OPEN_STATES))):
+        work.state = "cancelled"
+
+
+def _files_of(session: Session, version_id: str) -> list[File]:
+    statement = (
+        select(File)
+        .join(VersionFile, VersionFile.file_id == File.id)
+        .where(VersionFile.version_id == version_id)
+        .order_by(VersionFile.ordinal)
+    )
+    return list(session.scalars(statement))
+
+
+def _recipe_of(session: Session, version: Version) -> Recipe:
+    body: Json = version.recipe
+    return parse_recipe(body, lexicons=lexicons_by_id(session, lexicon_ids(body)))

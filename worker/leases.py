@@ -1,0 +1,142 @@
+"""Leases on work rows: whoever holds one may do the work and commit its result, nobody else.
+
+A claim is one conditional UPDATE in the database's own time. The fence grows with every claim; a result is committed
+only `WHERE owner = me AND fence = mine`, so a worker that slept past its lease changes nothing. A heartbeat thread
+renews the lease while the work runs.
+"""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import CursorResult, and_, or_, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from app.db import clock_s, writing
+from app.models import Json, Work
+from app.queue import add_nudge
+from app.settings import get_settings
+
+log = logging.getLogger(__name__)
+
+
+class LeaseLostError(RuntimeError):
+    """Somebody else owns the work now, or it was cancelled: drop what was done."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to do one piece of work, as of one claim."""
+
+    work_id: str
+    kind: str
+    subject: str
+    ordinal: int
+    payload: Json
+    owner: str
+    fence: int
+    attempt: int
+
+
+def worker_name() -> str:
+    """Names this process in leases."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def expired() -> ColumnElement[bool]:
+    """The condition that a leased row's owner has gone; a lease far in the future is from before a reboot."""
+    far = clock_s() + 2 * get_settings().lease_s
+    return and_(Work.state == "leased", or_(Work.lease_until < clock_s(), Work.lease_until > far))
+
+
+def claim(work_id: str, owner: str) -> Lease | None:
+    """Takes the work if it is pending or its owner's lease has run out; None if it is not to be had."""
+    statement = (
+        update(Work)
+        .where(Work.id == work_id, or_(Work.state == "pending", expired()))
+        .values(
+            state="leased",
+            owner=owner,
+            fence=Work.fence + 1,
+            attempt=Work.attempt + 1,
+            lease_until=clock_s() + get_settings().lease_s,
+        )
+        .returning(Work)
+        .execution_options(synchronize_session=False)
+    )
+    with writing() as session:
+        work = session.execute(statement).scalar_one_or_none()
+        if work is None:
+            return None
+        return Lease(
+            work.id, work.kind, work.subject, work.ordinal, work.payload, owner, fence=work.fence, attempt=work.attempt
+        )
+
+
+def finish(session: Session, lease: Lease, result: Json) -> None:
+    """Marks the work done inside the transaction that publishes its result.
+
+    Raises:
+        LeaseLostError: the lease is no longer ours; the transaction must not commit.
+    """
+    _update_held(session, lease, state="done", result=result, error=None, owner=None, lease_until=None)
+
+
+def give_back(lease: Lease, *, nudge: bool, error: str | None = None, counts_as_attempt: bool = False) -> None:
+    """Returns unfinished work to the pool: after a fault that may pass, at shutdown, or while it has to wait."""
+    with writing() as session:
+        attempt = lease.attempt if counts_as_attempt else lease.attempt - 1
+        _update_held(session, lease, state="pending", owner=None, lease_until=None, error=error, attempt=attempt)
+        if nudge:
+            add_nudge(session, session.get_one(Work, lease.work_id))
+
+
+def bury(session: Session, lease: Lease, error: str) -> None:
+    """Dead-letters the work: it will not be tried again."""
+    _update_held(session, lease, state="dead", owner=None, lease_until=None, error=error)
+
+
+def _update_held(session: Session, lease: Lease, **values: Any) -> None:
+    statement = (
+        update(Work)
+        .where(Work.id == lease.work_id, Work.state == "leased", Work.owner == lease.owner, Work.fence == lease.fence)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    outcome = session.execute(statement)
+    assert isinstance(outcome, CursorResult)
+    if outcome.rowcount != 1:
+        raise LeaseLostError(f"lease of {lease.work_id} (fence {lease.fence}) is gone")
+
+
+@contextmanager
+def kept_alive(lease: Lease) -> Iterator[threading.Event]:
+    """Renews the lease from a thread while the block runs; the event is set when the lease is lost."""
+    lost, over = threading.Event(), threading.Event()
+    every_s = get_settings().lease_s / 3
+
+    def beat() -> None:
+        while not over.wait(every_s):
+            try:
+                with writing() as session:
+                    _update_held(session, lease, lease_until=clock_s() + get_settings().lease_s)
+            except LeaseLostError:
+                lost.set()
+                return
+            except SQLAlchemyError as error:  # the database is away: the lease may outlive the outage
+                log.warning("no heartbeat for %s: %s", lease.work_id, type(error).__name__)
+
+    thread = threading.Thread(target=beat, name=f"heartbeat-{lease.work_id}", daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        over.set()
+        thread.join()
