@@ -1,0 +1,22 @@
+"""What every test may use: the examples, and the real data where it lies beside the project."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """The project's own example conversations."""
+    return ROOT / "examples"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real conversations, which are no part of the project; skips where they are not there."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real data is not at {folder}")
+    return folder
