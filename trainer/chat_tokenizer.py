@@ -249,7 +249,8 @@ def _token_text(token: object) -> str | None:
 def _is_byte_level(parts: dict[str, Any]) -> bool:
     """Whether no text is more tokens than it has UTF-8 bytes."""
     steps = json.dumps(parts.get("pre_tokenizer"))
-    return parts["model"]["type"] == "BPE" and '"ByteLevel"' in steps and parts.get("normalizer") is None
+    normalises = parts.get("normalizer") not in (None, {"type": "Sequence", "normalizers": []})
+    return parts["model"]["type"] == "BPE" and '"ByteLevel"' in steps and not normalises
 
 
 def _split(rendered: str) -> list[str]:

@@ -1,0 +1,287 @@
+"""The mixer: the only place where conversations change.
+
+It runs an operator, applies what it proposes and writes a trace row for each change. Dropping a user's turn drops its
+reply; a dropped reply never leaves two user turns apart: they become one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from curation.operator import EDITS, PROPOSALS, ConversationProposals, Dialogues, Operator, OperatorConfig, Resources
+from curation.segments import TRACE_SCHEMA
+from trainer.dialogues import Window
+
+JOIN = "\n"
+STEP_TRACE = pl.Schema(
+    [("conversation", pl.UInt32), *((k, v) for k, v in TRACE_SCHEMA.items() if k != "conversation_id")]
+)
+TURN_COLUMNS = ("conversation", "turn", "role", "text", "weight")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator of a recipe with its config and lexicons."""
+
+    operator: Operator
+    config: OperatorConfig
+    resources: Resources
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step made of the conversations."""
+
+    dialogues: Dialogues
+    trace: pl.DataFrame
+    """STEP_TRACE rows."""
+    dropped: dict[int, str]
+    """Conversations that left, with the code why."""
+    tags: pl.DataFrame
+    windows: dict[int, list[Window]]
+
+
+def run_step(dialogues: Dialogues, step: Step) -> Outcome:
+    """Runs a step's operator and applies what it proposes."""
+    if step.operator.scope == "turn":
+        proposals = ConversationProposals(turns=_propose_on_distinct(dialogues.turns, step))
+    else:
+        proposals = step.operator.function(dialogues, step.config, step.resources)
+    return _apply(dialogues, proposals, step)
+
+
+def with_context(turns: pl.DataFrame) -> pl.DataFrame:
+    """Renews the columns that follow from others: `row` and `previous_text`."""
+    plain = turns.select(TURN_COLUMNS).with_columns(
+        previous_text=pl.col("text").shift(1).over("conversation", order_by="turn")
+    )
+    return plain.with_row_index("row")
+
+
+def _propose_on_distinct(turns: pl.DataFrame, step: Step) -> pl.DataFrame:
+    """Calls a turn operator once per distinct content of the columns it reads; agents repeat themselves."""
+    reads = list(step.operator.reads)
+    distinct = turns.select(reads).unique(maintain_order=True).with_row_index("distinct")
+    proposed: pl.DataFrame = step.operator.function(distinct.rename({"distinct": "row"}), step.config, step.resources)
+    if proposed.is_empty():
+        return pl.DataFrame(schema=PROPOSALS)
+    rows = turns.select("row", *reads).join(distinct, on=reads, nulls_equal=True).select("row", "distinct")
+    joined = proposed.rename({"row": "distinct"}).join(rows, on="distinct").select(PROPOSALS.names())
+    return joined.sort("row", "start", maintain_order=True)
+
+
+def _apply(dialogues: Dialogues, proposals: ConversationProposals, step: Step) -> Outcome:
+    kind = step.operator.kind
+    proposed = proposals.turns.join(dialogues.turns.drop("previous_text"), on="row", maintain_order="left")
+    traces = [
+        _trace_of(proposed, kind),
+        _trace_of_tags(proposals.tags, kind),
+        _trace_of_windows(dialogues, proposals, kind),
+    ]
+    turns = _edit(dialogues.turns, proposed, unlearn=not getattr(step.config, "learn_masked", True))
+    gone = proposed.filter(pl.col("action").is_in(["drop_turn", "merge"]))
+    dropped = dict(proposals.drops)
+    verdicts = proposed.filter(pl.col("action") == "drop_conversation").unique("conversation", maintain_order=True)
+    dropped.update(verdicts.select("conversation", "code").iter_rows())
+    if not gone.is_empty():
+        turns = turns.filter(~pl.col("row").is_in(gone["row"].implode()))
+        removed = gone.filter(
+            pl.col("action") == "drop_turn", pl.col("role") != "system", pl.col("text").str.strip_chars() != ""
+        )
+        turns, mended, replyless = _mend(dialogues.turns, turns, removed, kind)
+        traces.append(mended)
+        dropped.update({conversation: "no_reply_left" for conversation in replyless if conversation not in dropped})
+    traces.append(_trace_of_drops(dropped, verdicts, kind))
+    if dropped:
+        keep = ~pl.col("conversation").is_in(pl.Series(list(dropped), dtype=pl.UInt32).implode())
+        dialogues = replace(dialogues, conversations=dialogues.conversations.filter(keep))
+        turns = turns.filter(keep)
+    windows = {conversation: made for conversation, made in proposals.windows.items() if conversation not in dropped}
+    trace = pl.concat([part for part in traces if not part.is_empty()] or [pl.DataFrame(schema=STEP_TRACE)])
+    return Outcome(replace(dialogues, turns=with_context(turns)), trace, dropped, proposals.tags, windows)
+
+
+def _edit(turns: pl.DataFrame, proposed: pl.DataFrame, *, unlearn: bool) -> pl.DataFrame:
+    """Puts replacements into texts; masked or unlearned replies get the weight 0."""
+    edits = proposed.filter(pl.col("action").is_in(EDITS))
+    if not edits.is_empty():
+        grouped = edits.group_by("row", maintain_order=True).agg("start", "end", "replacement", pl.col("text").first())
+        edited = [
+            apply_edits(text, zip(starts, ends, replacements, strict=True))
+            for _, starts, ends, replacements, text in grouped.iter_rows()
+        ]
+        new = grouped.select("row").with_columns(edited=pl.Series(edited, dtype=pl.String))
+        turns = turns.join(new, on="row", how="left", maintain_order="left")
+        turns = turns.with_columns(text=pl.coalesce("edited", "text")).drop("edited")
+    masked = (pl.col("action") == "mask") if unlearn else pl.lit(value=False)
+    unlearned = proposed.filter((pl.col("action") == "no_learn") | masked)["row"].unique()
+    if unlearned.is_empty():
+        return turns
+    hit = pl.col("row").is_in(unlearned.implode()) & (pl.col("role") == "assistant")
+    return turns.with_columns(weight=pl.when(hit).then(0).otherwise("weight"))
+
+
+def apply_edits(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
+    """Replaces slices of `text`, given as code-point offsets into it; they must not overlap."""
+    parts, position = [], 0
+    for start, end, replacement in sorted(edits):
+        assert position <= start <= end <= len(text), "edits overlap or lie outside the text"
+        parts += [text[position:start], replacement]
+        position = end
+    return "".join([*parts, text[position:]])
+
+
+def _mend(
+    before: pl.DataFrame, turns: pl.DataFrame, removed: pl.DataFrame, kind: str
+) -> tuple[pl.DataFrame, pl.DataFrame, list[int]]:
+    """Repairs conversations that lost turns: orphaned replies go, user turns that now meet become one.
+
+    Returns the turns, the trace of the repairs and the conversations without a reply.
+    """
+    touched = removed["conversation"].unique()
+    if touched.is_empty():
+        return turns, pl.DataFrame(schema=STEP_TRACE), []
+    removed_users = set(removed.filter(pl.col("role") == "user").select("conversation", "turn").iter_rows())
+    mine = pl.col("conversation").is_in(touched.implode())
+    mended: list[dict[str, Any]] = []
+    trace: list[dict[str, Any]] = []
+    replyless = []
+    present = {(row["conversation"], row["turn"]): row for row in turns.filter(mine).iter_rows(named=True)}
+    for (conversation,), group in before.filter(mine).group_by("conversation", maintain_order=True):
+        kept = _mend_one(group.select("conversation", "turn", "role"), present, removed_users, kind, trace)
+        mended += kept
+        roles = [row["role"] for row in kept]
+        if "user" not in roles or "assistant" not in roles[roles.index("user") :]:
+            replyless.append(conversation)
+    columns = list(TURN_COLUMNS)
+    rows = pl.DataFrame(mended, schema={name: turns.schema[name] for name in columns}, orient="row")
+    rest = turns.filter(~mine).select(columns)
+    joined = pl.concat([rest, rows]).sort("conversation", "turn")
+    return with_context(joined), pl.DataFrame(trace, STEP_TRACE, orient="row"), replyless
+
+
+def _mend_one(
+    order: pl.DataFrame,
+    present: dict[tuple[int, int], dict[str, Any]],
+    removed_users: set[tuple[int, int]],
+    kind: str,
+    trace: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+    orphaned = False
+    for conversation, turn, role in order.iter_rows():
+        row = present.get((conversation, turn))
+        if role == "user":
+            orphaned = (conversation, turn) in removed_users
+        if row is None:
+            continue
+        row = {name: row[name] for name in TURN_COLUMNS}
+        text = row["text"]
+        if role == "assistant" and orphaned:
+            trace.append(_trace_row(row, kind, "reply_of_dropped", "drop_turn", text, "", 0, len(text)))
+        elif role == "user" and kept and kept[-1]["role"] == "user":
+            last = kept[-1]
+            end = len(last["text"])
+            trace.append(_trace_row(last, kind, "merged", "edit", "", JOIN + text, end, end))
+            trace.append(_trace_row(row, kind, "merged", "merge", text, "", 0, len(text)))
+            last["text"] += JOIN + text
+        else:
+            kept.append(row)
+    return kept
+
+
+def _trace_row(
+    row: dict[str, Any], kind: str, code: str, action: str, before: str, after: str, start: int, end: int
+) -> dict[str, Any]:
+    return {
+        "conversation": row["conversation"],
+        "turn": row["turn"],
+        "operator": kind,
+        "code": code,
+        "action": action,
+        "before": before,
+        "after": after,
+        "start": start,
+        "end": end,
+        "score": None,
+    }
+
+
+def _trace_of(proposed: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """A trace row per proposal; a whole turn's verdict spans its text."""
+    whole = pl.col("start").is_null()
+    start = pl.coalesce("start", pl.lit(0, pl.Int64))
+    end = pl.coalesce("end", pl.col("text").str.len_chars().cast(pl.Int64))
+    gone = pl.col("action").is_in(["drop_turn", "merge"])
+    after = pl.when(gone).then(pl.lit("")).when(whole).then("text").otherwise("replacement")
+    verdict = pl.col("action") == "drop_conversation"
+    return proposed.filter(~verdict).select(
+        "conversation",
+        "turn",
+        pl.lit(kind).alias("operator"),
+        "code",
+        "action",
+        pl.col("text").str.slice(start, end - start).alias("before"),
+        after.alias("after"),
+        start.alias("start"),
+        end.alias("end"),
+        pl.col("score").round(4),
+    )
+
+
+def _trace_of_tags(tags: pl.DataFrame, kind: str) -> pl.DataFrame:
+    return tags.select(
+        "conversation",
+        "turn",
+        pl.lit(kind).alias("operator"),
+        "code",
+        pl.lit("tag").alias("action"),
+        "before",
+        pl.concat_str("field", "value", separator="=").alias("after"),
+        "start",
+        "end",
+        pl.lit(None, pl.Float64).alias("score"),
+    )
+
+
+def _trace_of_windows(dialogues: Dialogues, proposals: ConversationProposals, kind: str) -> pl.DataFrame:
+    """What windows leave out of a conversation: turns that are in none of them, and cut ends."""
+    if not proposals.windows:
+        return pl.DataFrame(schema=STEP_TRACE)
+    mine = pl.col("conversation").is_in(pl.Series(list(proposals.windows), dtype=pl.UInt32).implode())
+    rows: list[dict[str, Any]] = []
+    for (conversation,), group in dialogues.turns.filter(mine).group_by("conversation", maintain_order=True):
+        windows = proposals.windows[conversation]
+        turns = group.to_dicts()
+        present = {index for window in windows for index in window.turns}
+        for index, row in enumerate(turns):
+            if index not in present:
+                text = row["text"]
+                rows.append(_trace_row(row, kind, "not_needed", "drop_turn", text, "", 0, len(text)))
+        for cut in sorted({(cut.turn, cut.start, cut.end) for window in windows for cut in window.cuts}):
+            row, start, end = turns[cut[0]], cut[1], cut[2]
+            rows.append(_trace_row(row, kind, "cut", "cut", row["text"][start:end], "", start, end))
+        whole = {"conversation": conversation, "turn": None}
+        rows.append(
+            {**_trace_row(whole, kind, "windows", "split", "", str(len(windows)), 0, 0), "start": None, "end": None}
+        )
+    return pl.DataFrame(rows, STEP_TRACE, orient="row")
+
+
+def _trace_of_drops(dropped: dict[int, str], verdicts: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """A row per dropped conversation; with the words that decided it where a turn's verdict did."""
+    evidence = {row["conversation"]: row for row in verdicts.iter_rows(named=True)}
+    rows = []
+    for conversation, code in dropped.items():
+        found = evidence.get(conversation)
+        if found is None or found["start"] is None:
+            row = {"conversation": conversation, "turn": None if found is None else found["turn"]}
+            made = _trace_row(row, kind, code, "drop_conversation", "", "", 0, 0)
+            made |= {"start": None, "end": None}
+        else:
+            before = found["text"][found["start"] : found["end"]]
+            made = _trace_row(found, kind, code, "drop_conversation", before, before, found["start"], found["end"])
+        rows.append(made)
+    return pl.DataFrame(rows, STEP_TRACE, orient="row")

@@ -1,0 +1,155 @@
+"""What an operator is, and the registry of all of them.
+
+An operator is one pure function from columns to proposals; it never changes a text itself. The mixer applies proposals
+and writes the trace, so every change is explained by construction.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal, TypeVar
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from trainer.dialogues import Window
+
+Scope = Literal["turn", "conversation", "dataset"]
+PROPOSALS = pl.Schema(
+    {
+        "row": pl.UInt32,
+        "action": pl.String,
+        "start": pl.Int64,
+        "end": pl.Int64,
+        "replacement": pl.String,
+        "code": pl.String,
+        "score": pl.Float64,
+    }
+)
+"""Row of the turn table; code-point offsets into its text; what stands there instead.
+
+`action`: edit, mask (an edit that hides), merge (the turn goes, its text lives on in another), drop_turn,
+drop_conversation, flag, no_learn.
+"""
+EDITS = ("edit", "mask")
+TAGS = pl.Schema(
+    {
+        "conversation": pl.UInt32,
+        "field": pl.String,
+        "value": pl.String,
+        "code": pl.String,
+        "turn": pl.Int64,
+        "start": pl.Int64,
+        "end": pl.Int64,
+        "before": pl.String,
+    }
+)
+"""A tag of a conversation's user: its source as `code`, its evidence as a slice of a turn or of the metadata."""
+
+
+class OperatorConfig(BaseModel):
+    """Base of operators' settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """A word list and the phrases in which its words are allowed."""
+
+    words: tuple[str, ...]
+    allow: tuple[str, ...] = ()
+    category: str | None = None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an operator needs beside its columns and its config."""
+
+    as_of: date
+    lexicons: tuple[Lexicon, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """Conversations in columns.
+
+    `conversations`: conversation (index), id, line, user (JSON), meta (JSON).
+    `turns`: row (index), conversation, turn (index in the original), role, text, weight, previous_text.
+    """
+
+    conversations: pl.DataFrame
+    turns: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class ConversationProposals:
+    """What an operator of conversation scope proposes."""
+
+    turns: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PROPOSALS))
+    drops: Mapping[int, str] = field(default_factory=dict)
+    """Conversations to drop, with the code why."""
+    tags: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TAGS))
+    windows: Mapping[int, list[Window]] = field(default_factory=dict)
+    """Conversations that become these windows instead of one row; turns are counted within the conversation."""
+
+
+TurnFunction = Callable[[pl.DataFrame, Any, Resources], pl.DataFrame]
+ConversationFunction = Callable[[Dialogues, Any, Resources], ConversationProposals]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A registered operator."""
+
+    kind: str
+    version: int
+    """Raised with every change of what it does: it is part of a recipe's fingerprint."""
+    scope: Scope
+    config: type[OperatorConfig]
+    reads: tuple[str, ...]
+    """Columns of the turn table that a turn operator sees; it is called on their distinct rows."""
+    codes: tuple[str, ...]
+    function: Callable[..., Any]
+    description: str
+
+
+REGISTRY: dict[str, Operator] = {}
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def operator(
+    *,
+    kind: str,
+    version: int,
+    scope: Scope,
+    config: type[OperatorConfig],
+    codes: tuple[str, ...],
+    reads: tuple[str, ...] = (),
+) -> Callable[[F], F]:
+    """Registers a function as the operator `kind`."""
+
+    def register(function: F) -> F:
+        assert kind not in REGISTRY
+        description = (config.__doc__ or "").strip()
+        REGISTRY[kind] = Operator(kind, version, scope, config, reads, codes, function, description)
+        return function
+
+    return register
+
+
+def describe_operators() -> list[dict[str, Any]]:
+    """Every operator as `GET /v1/operators` lists it."""
+    import curation.operators  # noqa: F401  (registers them)
+
+    return [
+        {
+            "kind": item.kind,
+            "version": item.version,
+            "scope": item.scope,
+            "description": item.description,
+            "config_schema": item.config.model_json_schema(),
+            "codes": list(item.codes),
+        }
+        for item in REGISTRY.values()
+    ]

@@ -1,0 +1,11 @@
+"""The operators, one file each, named after its kind. To add one, write its file and import it here."""
+
+from curation.operators import (
+    match_sensitive_words,
+    smooth_disfluency,
+    structure_dialogue,
+    tag_users,
+    truncate_history,
+)
+
+__all__ = ["match_sensitive_words", "smooth_disfluency", "structure_dialogue", "tag_users", "truncate_history"]

@@ -1,0 +1,368 @@
+"""Runs a recipe: one raw segment at a time, then the closing of a version; and both together without a service.
+
+Memory is bounded by one segment. The result of a segment depends on its content, the recipe and `as_of` only.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from curation.errors import InputError
+from curation.formats import SEGMENT_BYTES, Ingested, ingest, repeated_ids
+from curation.mixer import STEP_TRACE, Outcome, run_step, with_context
+from curation.operator import EDITS, Dialogues
+from curation.recipe import Recipe
+from curation.segments import (
+    DROPPED_SCHEMA,
+    QUARANTINE_SCHEMA,
+    SEGMENT_SCHEMA,
+    TRACE_SCHEMA,
+    USER_FIELDS,
+    canonical_user,
+    digest_rows,
+    file_sha256,
+    row_sha256,
+    write_json,
+    write_parquet,
+)
+from trainer.dialogues import Window
+
+MANIFEST_FORMAT = "talkmill.version/1"
+NOTHING_KEPT = "the version keeps no conversation: see the dropped ones and why"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A written file of a version, relative to its folder."""
+
+    path: str
+    sha256: str
+    bytes: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What curating one raw segment gave."""
+
+    segment: Part
+    trace: Part
+    dropped: Part
+    counts: dict[str, Any]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "SegmentResult":
+        """The inverse of `dataclasses.asdict`."""
+        return cls(Part(**value["segment"]), Part(**value["trace"]), Part(**value["dropped"]), value["counts"])
+
+
+def curate_segment(
+    raw: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    ordinal: int,
+    file: int,
+    as_of: date,
+    ids: Mapping[int, str] | None = None,
+) -> SegmentResult:
+    """Curates one raw segment into `out/segments`, `out/trace` and `out/dropped`.
+
+    `ordinal` is the segment's place in the version, `file` its file's; `ids` renames conversations by line.
+    """
+    dialogues = _load(raw, ids or {})
+    loaded = dialogues
+    outcomes: list[Outcome] = []
+    for step in recipe.bind(as_of):
+        outcomes.append(run_step(dialogues, step))
+        dialogues = outcomes[-1].dialogues
+    windows = outcomes[-1].windows if outcomes else {}
+    tags = _users(loaded.conversations, [outcome.tags for outcome in outcomes])
+    rows = pl.DataFrame(list(_rows(dialogues, windows, tags, file)), SEGMENT_SCHEMA, orient="row")
+    trace = _trace(loaded.conversations, outcomes)
+    dropped = _dropped(loaded.conversations, outcomes, recipe, file)
+    name = f"{ordinal:05d}.parquet"
+    return SegmentResult(
+        segment=_write(rows, out, f"segments/{name}"),
+        trace=_write(trace, out, f"trace/{name}"),
+        dropped=_write(dropped, out, f"dropped/{name}"),
+        counts=_counts(loaded, rows, trace, dropped, recipe),
+    )
+
+
+def close_version(
+    results: Sequence[SegmentResult],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    as_of: date | None,
+    warnings: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Writes the manifest of a version whose segments lie in `folder`; returns it."""
+    counts = sum_counts([result.counts for result in results], [op.kind for op, _, _ in recipe.steps])
+    all_warnings = list(dict.fromkeys([*warnings, *recipe.warnings]))
+    if counts["conversations_kept"] == 0:
+        all_warnings.append(NOTHING_KEPT)
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "digest": digest_rows(folder / result.segment.path for result in results),
+        "recipe": recipe.resolved,
+        "recipe_fingerprint": recipe.fingerprint,
+        "as_of": None if as_of is None else as_of.isoformat(),
+        "bounds": recipe.bounds,
+        "counts": counts,
+        "warnings": all_warnings,
+        "software": {"talkmill": version("talkmill")},
+        "segments": [asdict(result.segment) for result in results],
+        "trace": [asdict(result.trace) for result in results],
+        "dropped": [asdict(result.dropped) for result in results],
+    }
+    write_json(manifest, folder / "manifest.json")
+    return manifest
+
+
+def curate(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    recipe: Recipe,
+    workers: int = 1,
+    as_of: date | None = None,
+    segment_bytes: int = SEGMENT_BYTES,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Ingests and curates files into `out`, without a service; returns the manifest.
+
+    `on_progress` is told how many segments are done, of how many.
+
+    Raises:
+        InputError: a file cannot be read at all.
+    """
+    as_of = as_of or datetime.now(UTC).date()
+    shas = [file_sha256(path) for path in inputs]
+    ingested = [
+        _ingest_named(path, out / f".ingest-{index}", sha, segment_bytes)
+        for index, (path, sha) in enumerate(zip(inputs, shas, strict=True))
+    ]
+    segments = [(index, segment.path) for index, one in enumerate(ingested) for segment in one.segments]
+    renames = repeated_ids([(path, shas[index]) for index, path in segments])
+    jobs = [
+        (path, recipe, out, ordinal, index, as_of, ids)
+        for ordinal, ((index, path), ids) in enumerate(zip(segments, renames, strict=True))
+    ]
+    results = []
+    for result in _run(jobs, workers):
+        results.append(result)
+        if on_progress is not None:
+            on_progress(len(results), len(jobs))
+    warnings = [
+        f"{path.name}: {warning}" for path, one in zip(inputs, ingested, strict=True) for warning in one.warnings
+    ]
+    manifest = close_version(results, recipe, out, as_of=as_of, warnings=warnings)
+    _report(out, inputs, ingested, manifest)
+    return manifest
+
+
+def sum_counts(counts: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> dict[str, Any]:
+    """Adds up the counts of segments; each of `kinds` is there even if it did nothing."""
+    total: dict[str, Any] = {name: sum(one[name] for one in counts) for name in COUNTED}
+    by_operator: dict[str, Any] = {}
+    for kind in kinds:
+        mine = [one["by_operator"][kind] for one in counts]
+        codes = sorted({code for one in mine for code in one["codes"]})
+        by_operator[kind] = {
+            **{name: sum(one[name] for one in mine) for name in ("edited", "dropped_turns", "dropped_conversations")},
+            "codes": {code: sum(one["codes"].get(code, 0) for one in mine) for code in codes},
+        }
+    return {**total, "by_operator": by_operator}
+
+
+COUNTED = (
+    "conversations_in",
+    "conversations_kept",
+    "conversations_dropped",
+    "rows",
+    "turns_in",
+    "turns_kept",
+    "turns_edited",
+)
+
+
+def _run(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterable[SegmentResult]:
+    if workers == 1 or len(jobs) < 2:
+        return map(_run_job, jobs)
+    spawn = multiprocessing.get_context("spawn")  # polars does not survive a fork
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn) as pool:
+        return list(pool.map(_run_job, jobs))
+
+
+def _run_job(job: tuple[Any, ...]) -> SegmentResult:
+    raw, recipe, out, ordinal, file, as_of, ids = job
+    return curate_segment(raw, recipe, out, ordinal=ordinal, file=file, as_of=as_of, ids=ids)
+
+
+def _ingest_named(path: Path, out: Path, sha256: str, segment_bytes: int) -> Ingested:
+    try:
+        return ingest(path, out, sha256=sha256, segment_bytes=segment_bytes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _report(out: Path, inputs: Sequence[Path], ingested: Sequence[Ingested], manifest: dict[str, Any]) -> None:
+    """Joins the files' quarantines, tells the counts, and clears the raw segments away."""
+    quarantine = pl.concat(
+        [
+            pl.read_parquet(one.quarantine).with_columns(file=pl.lit(str(path)))
+            for path, one in zip(inputs, ingested, strict=True)
+        ]
+    )
+    write_parquet(quarantine.select("file", *QUARANTINE_SCHEMA.names()), out / "quarantine.parquet")
+    files = [
+        {"file": str(path), "format": one.format, "conversations": one.conversations, "turns": one.turns,
+         "quarantined": one.quarantined}
+        for path, one in zip(inputs, ingested, strict=True)
+    ]  # fmt: skip
+    write_json({"counts": manifest["counts"], "warnings": manifest["warnings"], "files": files}, out / "report.json")
+
+
+def _load(raw: Path, ids: Mapping[int, str]) -> Dialogues:
+    frame = pl.read_parquet(raw)
+    if ids:
+        new = pl.col("line").replace_strict(dict(ids), default=None, return_dtype=pl.String)
+        frame = frame.with_columns(id=pl.coalesce(new, "id"))
+    frame = frame.with_row_index("conversation")
+    turns = (
+        frame.select("conversation", pl.col("messages"))
+        .explode("messages")
+        .select(
+            "conversation",
+            pl.int_range(pl.len(), dtype=pl.Int64).over("conversation").alias("turn"),
+            pl.col("messages").struct.field("role"),
+            pl.col("messages").struct.field("content").alias("text"),
+            pl.col("messages").struct.field("weight"),
+        )
+    )
+    return Dialogues(frame.select("conversation", "id", "line", "user", "meta"), with_context(turns))
+
+
+def _users(conversations: pl.DataFrame, tags: list[pl.DataFrame]) -> dict[int, dict[str, Any]]:
+    """Each conversation's user, as tagged: the metadata's id and the tags."""
+    users: dict[int, dict[str, Any]] = {}
+    for conversation, text in conversations.select("conversation", "user").drop_nulls().iter_rows():
+        user_id = orjson.loads(text).get("id")
+        if isinstance(user_id, str | int) and not isinstance(user_id, bool):
+            users[conversation] = {"id": str(user_id)}
+    for frame in tags:
+        for conversation, field, value in frame.select("conversation", "field", "value").iter_rows():
+            user = users.setdefault(conversation, {})
+            if field == "crowd":
+                user["crowd"] = sorted({*user.get("crowd", ()), value})
+            elif field in USER_FIELDS:
+                user[field] = int(value) if field == "age" else value
+    return users
+
+
+def _rows(
+    dialogues: Dialogues, windows: Mapping[int, list[Window]], users: Mapping[int, dict[str, Any]], file: int
+) -> Iterable[dict[str, Any]]:
+    """The kept conversations as segment rows: one each, or one a window."""
+    grouped = dialogues.turns.group_by("conversation", maintain_order=True).agg("role", "text", "weight")
+    turns = {conversation: columns for conversation, *columns in grouped.iter_rows()}
+    for conversation, name, line, _, meta in dialogues.conversations.iter_rows():
+        roles, texts, weights = turns[conversation]
+        whole = [
+            {"role": role, "content": text, "weight": weight}
+            for role, text, weight in zip(roles, texts, weights, strict=True)
+        ]
+        made = windows.get(conversation)
+        parts: list[tuple[str, int, list[dict[str, Any]]]]
+        if made is None:
+            parts, kept = [(name, 0, whole)], set(range(len(whole)))
+        else:
+            several = len(made) > 1
+            parts = [
+                (
+                    f"{name}/{i}" if several else name,
+                    i if several else 0,
+                    [{"weight": None, **m} for m in window.messages],
+                )
+                for i, window in enumerate(made, 1)
+            ]
+            kept = {turn for window in made for turn in window.turns}
+        user = users.get(conversation)
+        for index, (row_id, window, messages) in enumerate(parts):
+            yield {
+                "id": row_id,
+                "conversation_id": name,
+                "window": window,
+                "messages": messages,
+                "user": canonical_user(user),
+                "meta": meta,
+                "turns": len(kept) if index == 0 else 0,
+                "characters": sum(len(texts[turn]) for turn in kept) if index == 0 else 0,
+                "file": file,
+                "line": line,
+                "row_sha256": row_sha256(row_id, messages, user, meta),
+            }
+
+
+def _trace(conversations: pl.DataFrame, outcomes: list[Outcome]) -> pl.DataFrame:
+    """All steps' trace rows, by conversation, then step, then turn."""
+    steps = [outcome.trace.sort("conversation", "turn", "start", maintain_order=True) for outcome in outcomes]
+    joined = pl.concat(steps) if steps else pl.DataFrame(schema=STEP_TRACE)
+    names = conversations.select("conversation", pl.col("id").alias("conversation_id"))
+    ordered = joined.sort("conversation", maintain_order=True).join(names, on="conversation", maintain_order="left")
+    return ordered.select(TRACE_SCHEMA.names())
+
+
+def _dropped(conversations: pl.DataFrame, outcomes: list[Outcome], recipe: Recipe, file: int) -> pl.DataFrame:
+    rows = [
+        {"conversation": conversation, "operator": op.kind, "code": code, "file": file}
+        for outcome, (op, _, _) in zip(outcomes, recipe.steps, strict=True)
+        for conversation, code in outcome.dropped.items()
+    ]
+    schema = {"conversation": pl.UInt32, "operator": pl.String, "code": pl.String, "file": pl.Int64}
+    frame = pl.DataFrame(rows, schema, orient="row").sort("conversation")
+    names = conversations.select("conversation", pl.col("id").alias("conversation_id"), "line")
+    return frame.join(names, on="conversation", maintain_order="left").select(DROPPED_SCHEMA.names())
+
+
+def _counts(
+    loaded: Dialogues, rows: pl.DataFrame, trace: pl.DataFrame, dropped: pl.DataFrame, recipe: Recipe
+) -> dict[str, Any]:
+    edits = trace.filter(pl.col("action").is_in(EDITS))
+    by_operator = {}
+    for op, _, _ in recipe.steps:
+        mine = trace.filter(pl.col("operator") == op.kind)
+        changed = edits.filter(pl.col("operator") == op.kind)
+        codes = mine.group_by("code").len().sort("code")
+        by_operator[op.kind] = {
+            "edited": changed.select("conversation_id", "turn").n_unique(),
+            "dropped_turns": mine.filter(pl.col("action") == "drop_turn").height,
+            "dropped_conversations": dropped.filter(pl.col("operator") == op.kind).height,
+            "codes": dict(codes.iter_rows()),
+        }
+    return {
+        "conversations_in": loaded.conversations.height,
+        "conversations_kept": loaded.conversations.height - dropped.height,
+        "conversations_dropped": dropped.height,
+        "rows": rows.height,
+        "turns_in": loaded.turns.height,
+        "turns_kept": int(rows["turns"].sum()),
+        "turns_edited": edits.select("conversation_id", "turn").n_unique(),
+        "by_operator": by_operator,
+    }
+
+
+def _write(frame: pl.DataFrame, out: Path, name: str) -> Part:
+    path = out / name
+    write_parquet(frame, path)
+    return Part(name, file_sha256(path), path.stat().st_size, frame.height)
