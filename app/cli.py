@@ -125,9 +125,25 @@ def create(name: str, scopes: str) -> None:
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
 def curate(inputs: tuple[Path, ...], out: Path, recipe: Path | None, workers: int) -> None:
     """Curate files without a server: same operators, same bytes."""
-    from app.curate_command import curate_files
+    import orjson
+    from rich.console import Console
 
-    curate_files(inputs, out, recipe, workers)
+    from curation.errors import CurationError
+    from curation.recipe import parse_recipe
+    from curation.run import curate as curate_files
+
+    try:
+        body = orjson.loads(recipe.read_bytes()) if recipe else None
+        manifest = curate_files(inputs, out, recipe=parse_recipe(body), workers=workers)
+    except orjson.JSONDecodeError as error:
+        fail(f"{recipe} is not valid JSON: {error}")
+    except CurationError as error:
+        fail(str(error))
+    counts = manifest["counts"]
+    Console(stderr=True).print(
+        f"{counts['conversations_in']} conversations in, {counts['conversations_kept']} kept, "
+        f"{counts['conversations_dropped']} dropped; digest {manifest['digest']}; see {out}"
+    )
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -16,7 +16,7 @@ HAN = "\u4e00-\u9fff"
 PAUSE = r"[，,、。…~～\s]"
 ASKS = re.compile(r"(?:[？?]|[吗嘛呢吧没]|是不是|对不对|好不好|可以吗|right|ok)[。.!！？?\s]*$", re.IGNORECASE)
 
-BARE_ZH = re.compile(rf"^(?:[嗯呃唔额欸诶啊哦噢喔唉哎]|{PAUSE}|[.!！])+$")
+BARE_ZH = re.compile(rf"^(?=.*[嗯呃唔额])(?:[嗯呃唔额欸诶啊哦噢喔唉哎]|{PAUSE}|[.!！])+$")
 BARE_EN = re.compile(r"^(?:(?:uh[- ]?huh|m+-?h+m+|um+|uh+|uhm+|erm*|hm+)[\s,.!…]*)+$", re.IGNORECASE)
 CANONICAL_ZH = "嗯。"
 CANONICAL_EN = "Mm-hmm."
@@ -31,14 +31,15 @@ FILLERS_ZH = [
     re.compile(rf"(?<=[{HAN}])[，,、]\s*(?:那个|就是说)[，,、…]+(?=[{HAN}])"),
 ]
 FILLERS_EN = [
-    re.compile(r"(?<![\w'-])(?:um+|uh+m?|erm?|hmm+)(?![\w'-])[,.…\s]*", re.IGNORECASE),
+    re.compile(r"(?<![\w'-])(?:[Uu]m+|[Uu]h+m?|[Ee]rm?|[Hh]mm+)(?![\w'-])[,.…\s]*"),
     re.compile(rf"{START}(?:you know|i mean|well you know|so yeah)\s*[,…]+\s*", re.IGNORECASE),
     re.compile(r"(?<=\w),\s*(?:you know|like|i mean)(?=,)", re.IGNORECASE),
 ]
 
 STUTTERED = "我你您他她它这那就在要把给跟和被让从到因所但如能会该"
 """Characters that never stand doubled in correct text; a doubled one is a stutter."""
-STUTTER = re.compile(rf"([{STUTTERED}])(?:[，,、…\s]*\1)+(?=[{HAN}A-Za-z0-9])")
+STUTTER = re.compile(rf"([{STUTTERED}])\1+(?=[{HAN}A-Za-z0-9])")
+PAUSED_STUTTER = re.compile(rf"{START}([{STUTTERED}])(?:[，,、…\s]+\1)+(?=[{HAN}A-Za-z0-9])")
 TRIPLED = re.compile(rf"([{HAN}])\1{{2,}}")
 EMPHASIS = set("好对是行哈嘿呵呜嘻啦哇不没来快慢真太很谢早走等别停一二三四五六七八九十百千零〇")
 PHRASES = (
@@ -46,9 +47,10 @@ PHRASES = (
     "明天|我想|我要|你看|想要|需要|帮我|能不能|是不是|有没有|可不可以|怎么样|为什么|多少|的话"
 )
 PHRASE_TWICE = re.compile(rf"({PHRASES})(?:[，,、…\s]*\1)+")
-LONG_TWICE = re.compile(rf"([{HAN}]{{3,10}})[，,、…\s]*\1")
-REDUPLICATED = re.compile(r"(.)\1(.)\2|(.)\3*|(..)\4")
+LONG_TWICE = re.compile(rf"([{HAN}]{{3,10}})\1")
 RESTART = re.compile(rf"{START}([我你您他她这那就要想能可把给帮请][{HAN}]{{1,7}})[，,、…]+\s*(?=\1[{HAN}])")
+ANSWERS = ("可以", "可以的", "能", "要的", "不要")
+"""Said before a pause, these answer something; said again after it, they begin a sentence."""
 WORDS_EN = (
     "i|the|a|an|to|we|my|it|is|in|of|and|you|he|she|they|can|could|want|need|for|on|at|with|this|but|so|if|was|are"
 )
@@ -59,12 +61,12 @@ MARK_ZH = re.compile(
     r"[，,、。\s]*(?:(?<!对)不对不对|(?<!对)不对|[哦噢啊]不是?|不是不是|我?说错了|我?讲错了|口误)[，,、\s]*(?:应该是|是|我是说)?"
 )
 MARK_EN = re.compile(
-    r"[,\s]+(?:no[,\s]+wait|wait[,\s]+no|no[,\s]+sorry|sorry[,\s]+no|no[,\s]+i mean|i mean|no[,\s]+actually|scratch that"
-    r"|or rather|make that)[,\s]+",
+    r"(?:[,\s]+(?:no[,\s]+wait|wait[,\s]+no|no[,\s]+sorry|sorry[,\s]+no|no[,\s]+i mean|no[,\s]+actually|scratch that)"
+    r"|,\s*(?:i mean|or rather|make that|sorry))[,\s]+",
     re.IGNORECASE,
 )
 NUMBER = r"(?:\d+(?:\.\d+)?|[零〇一二两三四五六七八九十百千万]+)"
-QUANTITY = re.compile(rf"{NUMBER}[{HAN}]{{1,2}}")
+QUANTITY = re.compile(rf"{NUMBER}([{HAN}]{{1,2}})$")
 MAX_REPAIR_CHARS = 10
 
 GRAMMAR = [
@@ -228,7 +230,7 @@ def _with_pause(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _delete_repetitions(draft: Draft, protect: re.Pattern[str] | None) -> None:
     """Deletes all but the last of what was said several times in a row."""
-    for pattern in (STUTTER, PHRASE_TWICE, LONG_TWICE, RESTART, TWICE_EN, PHRASE_TWICE_EN, TRIPLED):
+    for pattern in (STUTTER, PAUSED_STUTTER, PHRASE_TWICE, LONG_TWICE, RESTART, TWICE_EN, PHRASE_TWICE_EN, TRIPLED):
         for match in reversed(list(pattern.finditer(draft.text))):
             start, end, unit = match.start(), match.end(), match.group(1)
             if _is_protected(draft.text, start, end, protect) or _is_correct(pattern, unit, draft.text, match):
@@ -241,10 +243,8 @@ def _is_correct(pattern: re.Pattern[str], unit: str, text: str, match: re.Match[
     if pattern is TRIPLED:
         return unit in EMPHASIS
     if pattern is LONG_TWICE:
-        whole = match.end() == len(text) or not re.match(rf"[{HAN}]", text[match.end()])
-        paused = len(match.group(0)) > 2 * len(unit)
-        return len(set(unit)) == 1 or (whole and paused) or re.search(NUMBER, unit) is not None
-    return False
+        return len(set(unit)) == 1 or re.search(NUMBER, unit) is not None
+    return pattern is RESTART and unit in ANSWERS
 
 
 def _delete_repairs(draft: Draft, protect: re.Pattern[str] | None) -> None:
@@ -266,11 +266,13 @@ def _reparandum_zh(before: str, after: str) -> int | None:
             continue
         at = clause.rfind(anchor)
         replaced = clause[at + size :]
-        if at >= 0 and replaced and len(replaced) <= MAX_REPAIR_CHARS and not re.search(r"[的是，,]", replaced):
+        if at >= 0 and not replaced:
+            return None  # 号码不对，号码是…: a statement, not a repair
+        if at >= 0 and len(replaced) <= MAX_REPAIR_CHARS and not re.search(r"[的是，,]", replaced):
             return offset + at
-    old, new = list(QUANTITY.finditer(clause)), QUANTITY.match(after)
-    if old and new and old[-1].end() == len(clause) and old[-1].group()[-1] == new.group()[-1]:
-        return offset + old[-1].start()
+    quantity = QUANTITY.search(clause)
+    if quantity and re.match(NUMBER + quantity.group(1), after):
+        return offset + quantity.start()
     return None
 
 
