@@ -1,0 +1,52 @@
+"""`talkmill train CONFIG.json --out RUN_DIR [--nproc N]`, the same as `python -m trainer`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.config import ConfigError
+
+EXIT_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains, or with `generate` as first argument, answers."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    try:
+        return _generate(given[1:]) if given[:1] == ["generate"] else _train(given)
+    except ConfigError as error:
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_USAGE
+
+
+def _train(given: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="talkmill train", description="Fine-tune on a dataset version; given a run directory that exists, resume."
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG.json", help="settings of the run")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR", help="run directory")
+    parser.add_argument("--nproc", type=int, help="processes on this machine (default: run.nproc of the config)")
+    options = parser.parse_args(given)
+    if options.nproc is not None and options.nproc < 1:
+        raise ConfigError("--nproc must be at least 1")
+    from trainer.launcher import launch
+
+    return launch(options.config, options.out, options.nproc)
+
+
+def _generate(given: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m trainer generate", description="Answer chats, one JSON a line.")
+    parser.add_argument("run_dir", type=Path, help="run directory, or a model folder")
+    parser.add_argument("--checkpoint", type=Path, help="folder of one of the run's checkpoints")
+    options = parser.parse_args(given)
+    from trainer.generate import main as serve
+
+    serve(options.run_dir, options.checkpoint)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

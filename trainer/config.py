@@ -1,0 +1,229 @@
+"""The settings of a run. Loads without torch, so that the service can check a job's settings too.
+
+Values that depend on the run (`auto`) are resolved by the launcher and written to `config.json`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Auto = Literal["auto"]
+PRESETS: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 192, "num_layers": 4, "num_heads": 6, "num_kv_heads": 2, "vocab_size": 6144},
+    "small": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "num_kv_heads": 4, "vocab_size": 16384},
+}
+"""Sizes of models made from scratch, for tests, demonstrations and ablations."""
+PEAK_LR = {"base": 5e-5, "scratch": 1e-3}
+MAX_BATCH_TOKENS, MIN_BATCH_TOKENS, MIN_STEPS = 65_536, 4_096, 200
+MAX_SEGMENT_TOKENS = 4_194_304
+MIN_WARMUP_STEPS, MAX_WARMUP_SHARE = 10, 0.1
+
+
+class ConfigError(ValueError):
+    """Settings that make no sense; the message names the field."""
+
+
+class Settings(BaseModel):
+    """Base of the parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Scratch(Settings):
+    """A model made from nothing: RMSNorm before each block, gated activation, RoPE, no biases (the Llama structure)."""
+
+    preset: str = "tiny"
+    hidden_size: int | None = Field(None, ge=8, multiple_of=8)
+    num_layers: int | None = Field(None, ge=1)
+    num_heads: int | None = Field(None, ge=1)
+    num_kv_heads: int | None = Field(None, ge=1)
+    vocab_size: int | None = Field(None, ge=300)
+    """Entries of the byte-level BPE trained on the version's own text; fewer if the text has no more."""
+    activation: Literal["swiglu", "geglu"] = "swiglu"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Scratch":
+        if self.preset not in PRESETS:
+            raise ValueError(f"unknown preset {self.preset!r}: any of {', '.join(PRESETS)}")
+        sizes = self.sizes
+        if sizes["hidden_size"] % sizes["num_heads"] or sizes["num_heads"] % sizes["num_kv_heads"]:
+            raise ValueError("num_heads must divide hidden_size, and num_kv_heads must divide num_heads")
+        return self
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The preset's sizes with those given in place."""
+        given = self.model_dump(exclude={"preset", "activation"}, exclude_none=True)
+        return {**PRESETS[self.preset], **given}
+
+
+class Model(Settings):
+    """What is trained: a base model's folder, or a model from scratch."""
+
+    base: str | None = None
+    """Folder with config.json, safetensors and tokenizer.json."""
+    scratch: Scratch | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Model":
+        if (self.base is None) == (self.scratch is None):
+            raise ValueError("give either base or scratch")
+        return self
+
+
+class Data(Settings):
+    """What is learned, and how dialogues become samples."""
+
+    version: str
+    """Path of a dataset version's manifest.json."""
+    max_source_length: int = Field(1024, ge=16)
+    """Tokens before a reply, template included."""
+    max_target_length: int = Field(512, ge=1)
+    """Tokens of a reply."""
+    targets: Literal["all", "last"] = "all"
+    min_history_ratio: float = Field(0.5, ge=0, le=1)
+    validation_share: float = Field(0.05, ge=0, lt=1)
+    """Share of the conversations held out, by user; 20 to 2,000, never more than a fifth."""
+    segment_tokens: int | Auto = Field("auto", union_mode="left_to_right")
+    """Tokens of a segment: what a process holds at once."""
+    cache_dir: str | None = None
+    """Where token vectors are kept between runs; default: beside the manifest."""
+    loss_on: Literal["assistant"] = "assistant"
+
+
+class Batch(Settings):
+    """Tokens of an optimiser's step, over all ranks."""
+
+    tokens: int | Auto = "auto"
+    """Source and target tokens; auto: 65,536, lowered until the run has 200 steps, not below 4,096."""
+    micro_tokens: int | Auto = "auto"
+    """Tokens of one forward pass of one rank."""
+
+
+class Optim(Settings):
+    """AdamW with decoupled decay; linear warm-up, then cosine."""
+
+    peak_lr: float | Auto = "auto"
+    """auto: 5e-5 for a base, 1e-3 from scratch."""
+    warmup_ratio: float = Field(0.03, ge=0, le=1)
+    """Share of the run; at least 10 steps, at most a tenth of the run."""
+    min_lr_ratio: float = Field(0.1, ge=0, le=1)
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(0.1, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class Run(Settings):
+    """How long, how exact, on how many processes."""
+
+    epochs: float = Field(3, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    """Wins over epochs."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Of compute and of communicated parameters; master weights, reductions and moments are always fp32."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    nproc: int | Auto = "auto"
+    """Processes on this machine; auto: one a GPU, else one."""
+
+
+class Checkpoint(Settings):
+    """How often the run can be resumed from."""
+
+    every_steps: int | Auto = "auto"
+    """auto: ten times a run, at least every 500 steps."""
+    keep: int = Field(3, ge=1)
+
+
+class Evaluate(Settings):
+    """How often the held-out conversations are looked at."""
+
+    every_steps: int | Auto = "auto"
+    """auto: with each checkpoint."""
+
+
+class TrainConfig(Settings):
+    """A fine-tuning run (CONTRACT: `talkmill train CONFIG.json`)."""
+
+    model: Model
+    data: Data
+    batch: Batch = Batch()
+    optim: Optim = Optim()
+    run: Run = Run()
+    checkpoint: Checkpoint = Checkpoint()
+    evaluate: Evaluate = Evaluate()
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of a packed row."""
+        return self.data.max_source_length + self.data.max_target_length
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Reads a run's settings.
+
+    Raises:
+        ConfigError: the file is missing, is no JSON, or a field is unknown or out of range.
+    """
+    try:
+        return parse_config(orjson.loads(path.read_bytes()))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from None
+
+
+def parse_config(body: Mapping[str, Any]) -> TrainConfig:
+    """Checks settings given as JSON.
+
+    Raises:
+        ConfigError: naming the first field that is wrong.
+    """
+    try:
+        return TrainConfig.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigError(f"{'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from None
+
+
+def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int) -> TrainConfig:
+    """Replaces every `auto` of batch, optimiser, schedule and run by its value for `num_rows` packed rows."""
+    tokens = MAX_BATCH_TOKENS if config.batch.tokens == "auto" else config.batch.tokens
+    if config.batch.tokens == "auto":
+        while tokens > MIN_BATCH_TOKENS and _num_steps(config, num_rows, tokens) < MIN_STEPS:
+            tokens //= 2
+    tokens = max(tokens, config.row_tokens)
+    steps = _num_steps(config, num_rows, tokens)
+    nproc = max(1, num_gpus) if config.run.nproc == "auto" else config.run.nproc
+    every = config.checkpoint.every_steps
+    every = max(1, min(500, steps // 10)) if every == "auto" else every
+    evaluate = every if config.evaluate.every_steps == "auto" else config.evaluate.every_steps
+    kind = "base" if config.model.base else "scratch"
+    micro = config.batch.micro_tokens
+    micro = max(config.row_tokens, 4096 if num_gpus == 0 else 16_384) if micro == "auto" else micro
+    return config.model_copy(
+        update={
+            "batch": Batch(tokens=tokens, micro_tokens=max(micro, config.row_tokens)),
+            "optim": config.optim.model_copy(
+                update={"peak_lr": PEAK_LR[kind] if config.optim.peak_lr == "auto" else config.optim.peak_lr}
+            ),
+            "run": config.run.model_copy(update={"nproc": nproc, "max_steps": steps}),
+            "checkpoint": config.checkpoint.model_copy(update={"every_steps": every}),
+            "evaluate": Evaluate(every_steps=evaluate),
+        }
+    )
+
+
+def warmup_steps(config: TrainConfig, num_steps: int) -> int:
+    """Length of the linear warm-up in steps."""
+    wanted = max(MIN_WARMUP_STEPS, round(config.optim.warmup_ratio * num_steps))
+    return max(1, min(wanted, int(MAX_WARMUP_SHARE * num_steps)))
+
+
+def _num_steps(config: TrainConfig, num_rows: int, batch_tokens: int) -> int:
+    if config.run.max_steps is not None:
+        return config.run.max_steps
+    rows_per_step = max(1, batch_tokens // config.row_tokens)
+    return max(1, -(-int(num_rows * config.run.epochs) // rows_per_step))

@@ -1,0 +1,77 @@
+"""Answers chats with a run's model, one JSON request a line: the same template and truncation as in training."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
+from trainer.config import load_config
+from trainer.dialogues import DialogueError, truncate_prompt
+
+MAX_NEW_TOKENS = 4096
+
+
+def serve(run_dir: Path, checkpoint: Path | None, requests: TextIO, answers: TextIO) -> None:
+    """Answers until the requests end; `checkpoint` instead of the finished model, step 0 for what it was before."""
+    model, chat = load(run_dir, checkpoint)
+    for line in requests:
+        try:
+            answer = reply(model, chat, json.loads(line))
+        except (DialogueError, KeyError, TypeError, ValueError) as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        answers.flush()
+
+
+def load(run_dir: Path, checkpoint: Path | None) -> tuple[PreTrainedModel, ChatTokenizer]:
+    """A run's finished model, or one of its checkpoints; or any model folder."""
+    folder = run_dir / "model" if (run_dir / "model").is_dir() else run_dir
+    if checkpoint is None:
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.bfloat16)
+        return model.eval(), load_chat_tokenizer(str(folder))
+    from trainer.checkpoint import load_weights
+    from trainer.model import LanguageModelLoss, build, load_structure
+
+    chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
+    config = load_config(run_dir / "config.json")
+    wrapped = LanguageModelLoss(build(config, load_structure(config, chat), chat))
+    load_weights(checkpoint, wrapped)
+    wrapped.model.config.use_cache = True
+    return wrapped.model.to(torch.bfloat16).eval(), chat
+
+
+@torch.inference_mode()
+def reply(model: PreTrainedModel, chat: ChatTokenizer, request: dict[str, Any]) -> dict[str, Any]:
+    """One reply: `messages`, `max_new_tokens`, `temperature`, `top_p`, `seed`, `max_source_length`."""
+    prompt = truncate_prompt(chat, request["messages"], int(request.get("max_source_length", 1024)))
+    temperature = float(request.get("temperature", 0.0))
+    wanted = min(int(request.get("max_new_tokens", 256)), MAX_NEW_TOKENS)
+    if request.get("seed") is not None:
+        torch.manual_seed(int(request["seed"]))
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": float(request.get("top_p", 1.0))}
+    ids = torch.tensor([prompt])
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=wanted,
+        eos_token_id=list(chat.eos_ids),
+        pad_token_id=chat.eos_ids[0],
+        **(sampling if temperature > 0 else {"do_sample": False}),
+    )
+    new = output[0, len(prompt) :].tolist()
+    ended = bool(new) and new[-1] in chat.eos_ids
+    return {
+        "text": chat.decode(new),
+        "prompt_tokens": len(prompt),
+        "completion_tokens": len(new),
+        "finish_reason": "stop" if ended else "length",
+    }
+
+
+def main(run_dir: Path, checkpoint: Path | None) -> None:
+    """Serves standard input and output."""
+    serve(run_dir, checkpoint, sys.stdin, sys.stdout)

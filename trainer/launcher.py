@@ -1,0 +1,182 @@
+"""From settings to a finished run directory: prepares the data, starts the ranks by torchrun, tells how it ended."""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer, load_chat_tokenizer
+from trainer.config import ConfigError, TrainConfig, load_config, resolve
+from trainer.dialogues import DialogueError
+from trainer.rank import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
+from trainer.records import TrainingError, event, write_json
+from trainer.vectors import CODE_VERSION, Vectors, vectorise
+from trainer.version import DatasetVersion, check_bounds, open_version
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
+    """Runs a fine-tune to its end, or goes on with one that exists; returns the exit status.
+
+    Raises:
+        ConfigError: the settings, the version or the base cannot be used.
+    """
+    from trainer.parallel import RunLock
+
+    config = load_config(config_path)
+    if nproc is not None:
+        config = config.model_copy(update={"run": config.run.model_copy(update={"nproc": nproc})})
+    version = open_version(config.data.version)
+    check_bounds(version, config.data.max_source_length, config.data.max_target_length)
+    if config.model.base is not None:
+        from trainer.model import check_base
+
+        check_base(Path(config.model.base))
+    lock = RunLock(run_dir)
+    lock.own()
+    if _finished(run_dir):
+        return EXIT_SUCCEEDED
+    (run_dir / "result.json").unlink(missing_ok=True)
+    try:
+        config = _prepare(config, version, run_dir)
+    except TrainingError as error:
+        write_json(run_dir / "result.json", {"status": "failed", "error": str(error)})
+        event(run_dir, str(error), level="error")
+        return EXIT_FAILED
+    return _run_ranks(run_dir, int(config.run.nproc))
+
+
+def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> TrainConfig:
+    """Tokenizer, token vectors, resolved settings and manifest of a run."""
+    chat = _tokenizer(config, version, run_dir)
+    vectors = vectorise(version, chat, config)
+    _tell(chat, vectors, run_dir)
+    if vectors.num_rows == 0:
+        raise TrainingError("no reply to learn: no target token is left in the version under these settings")
+    resolved = resolve(config, num_rows=vectors.num_rows, num_gpus=_num_gpus())
+    write_json(run_dir / "config.json", resolved.model_dump(mode="json"))
+    world_size = resolved.run.nproc
+    manifest = {
+        "data_digest": version.digest,
+        "talkmill": installed("talkmill"),
+        "vectors": CODE_VERSION,
+        "world_size": world_size,
+    }
+    write_json(run_dir / "manifest.json", manifest)
+    return resolved
+
+
+def _tokenizer(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> ChatTokenizer:
+    """The run's tokenizer, saved with it: the base's own, or one trained on the version's text."""
+    folder = run_dir / "tokenizer"
+    if not (folder / "tokenizer_config.json").exists():
+        if config.model.base is not None:
+            try:
+                load_chat_tokenizer(config.model.base).save(folder)
+            except DialogueError as error:
+                raise ConfigError(f"model.base: {error}") from None
+        else:
+            assert config.model.scratch is not None
+            train_tokenizer(_texts(version), config.model.scratch.sizes["vocab_size"]).save(folder)
+    return load_chat_tokenizer(str(folder))
+
+
+def train_tokenizer(texts: Iterator[str], vocab_size: int) -> ChatTokenizer:
+    """A byte-level BPE with ChatML's markers; the same text gives the same tokenizer."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT, *CHATML_TOKENS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        max_token_length=16,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    config = {"eos_token": CHATML_TOKENS[1], "pad_token": END_OF_TEXT}
+    return ChatTokenizer("scratch", tokenizer.to_str(), config, None)
+
+
+def _texts(version: DatasetVersion) -> Iterator[str]:
+    for conversation in version.conversations():
+        for message in conversation.messages:
+            yield message["content"]
+
+
+def _tell(chat: ChatTokenizer, vectors: Vectors, run_dir: Path) -> None:
+    event(run_dir, "tokenizer ready", entries=chat.vocab_size, template="own" if chat.has_own_template else "ChatML")
+    if chat.default_system is not None:
+        event(run_dir, "the template adds a system prompt of its own", system=chat.default_system)
+    splits: dict[str, Any] = {
+        name: {
+            "rows": sum(segment.rows for segment in segments),
+            "tokens": sum(segment.tokens for segment in segments),
+            "target_tokens": sum(segment.target_tokens for segment in segments),
+        }
+        for name, segments in (("train", vectors.train), ("validation", vectors.validation))
+    }
+    event(run_dir, "token vectors reused" if vectors.reused else "token vectors made", **splits, **vectors.facts)
+
+
+def _run_ranks(run_dir: Path, nproc: int) -> int:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
+    command = [
+        f"--nproc-per-node={nproc}", "--nnodes=1", "--master-addr=127.0.0.1", f"--master-port={_free_port()}",
+        "--max-restarts=0", "--monitor-interval=0.2", "--module", "trainer.rank", str(run_dir),
+    ]  # fmt: skip
+    reason = None
+    try:
+        torchrun(command)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit status {failure.exitcode}"
+        reason = f"process {failure.global_rank} ended with {how}"
+    except SignalException as error:
+        reason = f"stopped by {error.sigval.name} before the first checkpoint"
+    result = _result(run_dir)
+    if result is None:
+        result = {"status": "failed", "error": reason or "the processes ended without a result"}
+        write_json(run_dir / "result.json", result)
+        event(run_dir, result["error"], level="error")
+    statuses = {"succeeded": EXIT_SUCCEEDED, "interrupted": EXIT_INTERRUPTED}
+    return statuses.get(result["status"], EXIT_FAILED)
+
+
+def _result(run_dir: Path) -> dict[str, str] | None:
+    with contextlib.suppress(OSError):
+        result: dict[str, str] = json.loads((run_dir / "result.json").read_text("utf-8"))
+        return result
+    return None
+
+
+def _finished(run_dir: Path) -> bool:
+    result = _result(run_dir)
+    return result is not None and result["status"] == "succeeded" and (run_dir / "model").is_dir()
+
+
+def _num_gpus() -> int:
+    if "torch" not in sys.modules and not Path("/dev/nvidiactl").exists():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

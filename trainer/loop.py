@@ -1,0 +1,269 @@
+"""The training loop of one rank, read from top to bottom: set up, resume, step, log, evaluate, save, export."""
+
+import json
+import math
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import distributed
+
+from trainer import checkpoint
+from trainer.batches import Batch, batches, validation_batches
+from trainer.chat_tokenizer import ChatTokenizer
+from trainer.config import TrainConfig, warmup_steps
+from trainer.export import export
+from trainer.model import LanguageModelLoss, build, describe, load_structure
+from trainer.optim import lr_factor, make_optimizer
+from trainer.parallel import full, num_parameters, shard, start_group, sum_over_ranks, this_device
+from trainer.records import TrainingError, append_line, cut_back, event, write_json
+from trainer.vectors import Vectors
+
+SUCCEEDED, FAILED, INTERRUPTED = "succeeded", "failed", "interrupted"
+
+
+@dataclass
+class Stopping:
+    """Whether somebody asked the run to end early."""
+
+    asked: bool = False
+
+    def listen(self) -> "Stopping":
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked", True))
+        return self
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's numbers, resolved."""
+
+    num_steps: int
+    warmup: int
+    rows_per_step: int
+    micro_rows: int
+    checkpoint_every: int
+    evaluate_every: int
+    peak_lr: float
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "Plan":
+        num_steps = _int(config.run.max_steps)
+        return cls(
+            num_steps=num_steps,
+            warmup=warmup_steps(config, num_steps),
+            rows_per_step=max(1, _int(config.batch.tokens) // config.row_tokens),
+            micro_rows=max(1, _int(config.batch.micro_tokens) // config.row_tokens),
+            checkpoint_every=_int(config.checkpoint.every_steps),
+            evaluate_every=_int(config.evaluate.every_steps),
+            peak_lr=float(config.optim.peak_lr),
+        )
+
+
+def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: Path) -> str:
+    """Trains as one of the launcher's ranks; returns how it ended.
+
+    Raises:
+        TrainingError: the loss or the gradient is no number any more.
+    """
+    stopping = Stopping().listen()
+    device = this_device()
+    start_group(device)
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    plan = Plan.of(config)
+    model = _sharded_model(config, chat, run_dir, device)
+    optimizer = make_optimizer(model, config.optim)
+    done = _resume(run_dir, model, optimizer, config.checkpoint.keep)
+    history = _history(run_dir)
+    stream = batches(
+        vectors, rows_per_step=plan.rows_per_step, micro_rows=plan.micro_rows, capacity=config.row_tokens,
+        seed=config.run.seed, start=done * plan.rows_per_step, rank=rank, world=world,
+    )  # fmt: skip
+
+    outcome = SUCCEEDED
+    for step in range(done + 1, plan.num_steps + 1):
+        began = time.perf_counter()
+        batch = next(stream)
+        lr = plan.peak_lr * lr_factor(step, plan.num_steps, plan.warmup, config.optim.min_lr_ratio)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        loss_sum = _accumulate(model, batch, world, device)
+        grad_norm = full(torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.max_grad_norm)).item()
+        loss_total, stop_votes = sum_over_ranks(loss_sum, float(stopping.asked))
+        loss = loss_total / max(1, batch.target_tokens)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise TrainingError(f"step {step}: loss {loss}, gradient norm {grad_norm} in {batch.segment}")
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+        line = _line(step, plan, loss, lr, grad_norm, batch, history, time.perf_counter() - began)
+        history.append(line)
+        if rank == 0:
+            append_line(run_dir / "metrics.jsonl", line)
+        last = step == plan.num_steps or stop_votes > 0
+        if last or step % plan.evaluate_every == 0:
+            _report_validation(config, vectors, model, run_dir, step, plan, device)
+        if last or step % plan.checkpoint_every == 0:
+            checkpoint.save(run_dir, step, model, optimizer, _quality(step, history), config.checkpoint.keep)
+        if stop_votes > 0 and step < plan.num_steps:
+            outcome = INTERRUPTED
+            break
+
+    if outcome == SUCCEEDED:
+        export(model, chat, run_dir / "model")
+    if rank == 0:
+        write_json(run_dir / "result.json", _result(outcome, history))
+        event(run_dir, "training finished" if outcome == SUCCEEDED else "stopped after a checkpoint", step=len(history))
+    distributed.destroy_process_group()
+    return outcome
+
+
+def _sharded_model(config: TrainConfig, chat: ChatTokenizer, run_dir: Path, device: torch.device) -> LanguageModelLoss:
+    """Builds the model, describes it while it is whole, and shards it."""
+    whole = build(config, load_structure(config, chat), chat)
+    if distributed.get_rank() == 0:
+        write_json(run_dir / "architecture.json", describe(whole))
+        processes = distributed.get_world_size()
+        event(run_dir, "model built", parameters=num_parameters(whole), processes=processes, device=device.type)
+    model = shard(LanguageModelLoss(whole).to(device), config, device)
+    return model.train()
+
+
+def _resume(run_dir: Path, model: LanguageModelLoss, optimizer: torch.optim.Optimizer, keep: int) -> int:
+    """Goes on from the newest complete checkpoint; a new run begins with one of step 0. Returns its step."""
+    done = max(checkpoint.steps(run_dir), default=None)
+    if done is None:
+        checkpoint.save(run_dir, 0, model, optimizer, _quality(0, []), keep)
+        done = 0
+    else:
+        checkpoint.load(run_dir, done, model, optimizer)
+        if distributed.get_rank() == 0:
+            event(run_dir, f"resumed at step {done}")
+    if distributed.get_rank() == 0:
+        cut_back(run_dir / "metrics.jsonl", done)
+    distributed.barrier()
+    return done
+
+
+def _accumulate(model: LanguageModelLoss, batch: Batch, world: int, device: torch.device) -> float:
+    """Gradients of the mean loss per target token of the whole step; returns this rank's sum of losses."""
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    last = len(batch.micro_batches) - 1
+    for index, micro in enumerate(batch.micro_batches):
+        model.set_requires_gradient_sync(index == last)  # an FSDP module's method
+        ids, positions, labels = (tensor.to(device, non_blocking=True) for tensor in micro)
+        loss = model(ids, positions, labels)
+        # FSDP averages over ranks; the sum of all ranks' losses is to be divided by the step's own target tokens.
+        (loss * (world / max(1, batch.target_tokens))).backward()
+        loss_sum += loss.detach().double()
+    return float(loss_sum)
+
+
+@torch.no_grad()
+def _report_validation(
+    config: TrainConfig,
+    vectors: Vectors,
+    model: LanguageModelLoss,
+    run_dir: Path,
+    step: int,
+    micro_rows: int,
+    device: torch.device,
+) -> None:
+    """Mean loss over the held-out target tokens, as an event."""
+    if not vectors.validation:
+        return
+    model.eval()
+    loss_sum, targets = 0.0, 0
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    for batch in validation_batches(
+        vectors, micro_rows=plan.micro_rows, capacity=config.row_tokens, rank=rank, world=world
+    ):
+        targets += batch.target_tokens
+        for micro in batch.micro_batches:
+            loss_sum += float(model(*(tensor.to(device) for tensor in micro)))
+    model.train()
+    (total,) = sum_over_ranks(loss_sum)
+    if rank == 0:
+        event(
+            run_dir,
+            f"validation loss {total / targets:.4f}",
+            step=step,
+            validation_loss=total / targets,
+            target_tokens=targets,
+        )
+
+
+def _line(
+    step: int,
+    plan: Plan,
+    loss: float,
+    lr: float,
+    grad_norm: float,
+    batch: Batch,
+    history: list[dict[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    return {
+        "step": step,
+        "steps": plan.num_steps,
+        "loss": loss,
+        "lr": lr,
+        "grad_norm": grad_norm,
+        "loss_scale": 1.0,
+        "tokens": batch.tokens,
+        "target_tokens": batch.target_tokens,
+        "total_tokens": batch.tokens + (history[-1]["total_tokens"] if history else 0),
+        "tokens_per_second": round(batch.tokens / seconds, 1),
+        "epoch": round(batch.epoch, 4),
+        "segment": batch.segment,
+        "peak_memory_bytes": _peak_memory_bytes(),
+    }
+
+
+def _peak_memory_bytes() -> int:
+    """Of this rank: the GPU's where there is one, else resident memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return int(psutil.Process(os.getpid()).memory_info().rss)
+
+
+def _quality(step: int, history: list[dict[str, Any]], window: int = 20) -> dict[str, Any]:
+    """The facts that decide whether a checkpoint is a good one."""
+    norms = [line["grad_norm"] for line in history[-window:]]
+    mean = sum(norms) / len(norms) if norms else None
+    return {
+        "step": step,
+        "loss": history[-1]["loss"] if history else None,
+        "loss_scale": 1.0,
+        "grad_norm": {
+            "mean": mean,
+            "spread": (sum((n - mean) ** 2 for n in norms) / len(norms)) ** 0.5 if norms and mean is not None else None,
+            "max": max(norms, default=None),
+        },
+        "finite": True,
+    }
+
+
+def _history(run_dir: Path) -> list[dict[str, Any]]:
+    path = run_dir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def _result(outcome: str, history: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "status": outcome,
+        "error": None,
+        "steps": len(history),
+        "tokens": history[-1]["total_tokens"] if history else 0,
+        "loss_first": history[0]["loss"] if history else None,
+        "loss_last": history[-1]["loss"] if history else None,
+    }
+
+
+def _int(value: int | str | None) -> int:
+    assert isinstance(value, int), "the launcher resolves every auto"
+    return value

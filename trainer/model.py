@@ -1,0 +1,183 @@
+"""The model: a base from a local folder or one from scratch, and its loss without whole logits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
+
+from trainer.chat_tokenizer import ChatTokenizer
+from trainer.config import ConfigError, TrainConfig
+
+LOSS_CHUNK = 1024
+"""Target tokens whose logits exist at once."""
+ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh"}
+
+
+def scratch_structure(config: TrainConfig, chat: ChatTokenizer) -> LlamaConfig:
+    """The Llama structure in the sizes asked for."""
+    assert config.model.scratch is not None
+    sizes = config.model.scratch.sizes
+    hidden = sizes["hidden_size"]
+    ends = list(chat.eos_ids)
+    return LlamaConfig(
+        vocab_size=chat.vocab_size,
+        hidden_size=hidden,
+        intermediate_size=-(-hidden * 8 // 3 // 64) * 64,
+        num_hidden_layers=sizes["num_layers"],
+        num_attention_heads=sizes["num_heads"],
+        num_key_value_heads=sizes["num_kv_heads"],
+        hidden_act=ACTIVATIONS[config.model.scratch.activation],
+        max_position_embeddings=max(2048, config.row_tokens),
+        attention_bias=False,
+        mlp_bias=False,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=ends,
+        pad_token_id=ends[0],
+    )
+
+
+def check_base(folder: Path) -> None:
+    """Refuses a base that is incomplete or wants to run its own code.
+
+    Raises:
+        ConfigError: saying what is missing.
+    """
+    try:
+        structure = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, json.JSONDecodeError):
+        raise ConfigError(f"model.base: no readable config.json in {folder}") from None
+    if "auto_map" in structure:
+        raise ConfigError("model.base: the model wants to run code of its own, which is never done")
+    if not any(folder.glob("*.safetensors")):
+        raise ConfigError(f"model.base: no safetensors in {folder}")
+    if structure.get("is_encoder_decoder"):
+        raise ConfigError("model.base: the model is no causal decoder")
+
+
+def build(config: TrainConfig, structure: PreTrainedConfig, chat: ChatTokenizer) -> PreTrainedModel:
+    """The model in fp32, whatever its file says; weights from scratch depend on the seed only."""
+    torch.manual_seed(config.run.seed)
+    if config.model.base is None:
+        model = AutoModelForCausalLM.from_config(structure, dtype=torch.float32)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(
+            config.model.base, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+        if chat.vocab_size > model.get_input_embeddings().num_embeddings:
+            model.resize_token_embeddings(chat.vocab_size)
+    model.config.use_cache = False
+    return model
+
+
+def load_structure(config: TrainConfig, chat: ChatTokenizer) -> PreTrainedConfig:
+    """The model's configuration, without its weights."""
+    if config.model.base is None:
+        return scratch_structure(config, chat)
+    return AutoConfig.from_pretrained(config.model.base, local_files_only=True, trust_remote_code=False)
+
+
+class LanguageModelLoss(nn.Module):
+    """A causal language model that answers with the sum of its target tokens' losses.
+
+    The whole is one module, so that a sharded output matrix is there when the loss is computed, inside `forward`.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+        """Sum of cross-entropies, fp32. Position ids restart at each sample; labels of -100 are not learned.
+
+        B rows, T tokens a row. No attention mask: packed samples are told apart by their positions.
+        """
+        decoder = self.model.get_decoder()
+        hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).last_hidden_state
+        learned_BT = labels_BT != -100
+        hidden_ND, labels_N = hidden_BTD[learned_BT], labels_BT[learned_BT]
+        weight_VD = self.model.get_output_embeddings().weight
+        total = hidden_BTD.float().sum() * 0.0  # a rank without targets takes part in every reduction
+        for start in range(0, labels_N.shape[0], LOSS_CHUNK):
+            part = slice(start, start + LOSS_CHUNK)
+            loss = checkpoint(_loss_of_chunk, hidden_ND[part], weight_VD, labels_N[part], use_reentrant=False)
+            total = total + loss
+        return total
+
+
+def _loss_of_chunk(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    logits_NV = functional.linear(hidden_ND, weight_VD.to(hidden_ND.dtype)).float()
+    return functional.cross_entropy(logits_NV, labels_N, reduction="sum")
+
+
+def describe(model: PreTrainedModel) -> list[dict[str, Any]]:
+    """The seven checks of `architecture.json`, read from the real module tree and from one forward pass."""
+    order = _call_order(model)
+    blocks = blocks_of(model)
+    names = {module: name for name, module in model.named_modules()}
+    block_name = names[blocks[0]]
+    first_in_block = next(name for name in order if name.startswith(f"{block_name}."))
+    before_blocks = order[: order.index(first_in_block)]
+    norms = sorted({type(m).__name__ for m in model.modules() if "norm" in type(m).__name__.lower()})
+    rotary = [type(m).__name__ for m in model.modules() if "rotary" in type(m).__name__.lower()]
+    biased = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and m.bias is not None]
+    gates = [name for name in names.values() if name.startswith(f"{block_name}.") and "gate" in name]
+    activation = str(getattr(model.config, "hidden_act", getattr(model.config, "activation_function", "unknown")))
+    normed = [name for name in before_blocks if "norm" in name.lower() or "ln" in name.lower().split(".")[-1]]
+    causal = _is_causal(model)
+
+    found = {
+        "causal_decoder": (
+            causal,
+            f"{type(model).__name__}: a later token changes {'nothing' if causal else 'what is'} before it",
+        ),
+        "pre_norm": (
+            "norm" in first_in_block.lower() or ".ln" in first_in_block,
+            f"a block begins with {first_in_block}",
+        ),
+        "rms_norm": (bool(norms) and all("rms" in norm.lower() for norm in norms), ", ".join(norms) or "no norms"),
+        "gated_activation": (bool(gates), f"{activation}, {f'gated by {gates[0]}' if gates else 'no gate'}"),
+        "no_embedding_norm": (not normed, normed[0] if normed else "the embedding goes straight into the first block"),
+        "rope_or_alibi": (bool(rotary), rotary[0] if rotary else "no rotary embedding"),
+        "no_bias": (not biased, f"{len(biased)} linear layers have a bias" if biased else "no linear layer has a bias"),
+    }
+    return [{"name": name, "ok": ok, "found": text} for name, (ok, text) in found.items()]
+
+
+def blocks_of(model: PreTrainedModel) -> list[nn.Module]:
+    """The decoder's blocks, in order.
+
+    Raises:
+        ConfigError: the model has no list of alike blocks.
+    """
+    lists = [list(m) for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(x) for x in m}) == 1]
+    if not lists:
+        raise ConfigError("model.base: no list of decoder blocks found")
+    return max(lists, key=lambda blocks: sum(p.numel() for block in blocks for p in block.parameters()))
+
+
+@torch.no_grad()
+def _call_order(model: PreTrainedModel) -> list[str]:
+    """Names of the modules without children, in the order of their calls."""
+    order: list[str] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: order.append(name))
+        for name, module in model.named_modules()
+        if not any(module.children())
+    ]
+    model(input_ids=torch.tensor([[1, 2, 3]], device=model.device), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return order
+
+
+@torch.no_grad()
+def _is_causal(model: PreTrainedModel) -> bool:
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=model.device)
+    logits = model(input_ids=ids, use_cache=False).logits
+    return bool(torch.allclose(logits[0, :3], logits[1, :3], atol=1e-4))

@@ -1,0 +1,36 @@
+"""AdamW with decoupled weight decay, and the schedule: linear warm-up, then cosine to a tenth."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from trainer.config import Optim
+
+
+def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
+    """AdamW over fp32 weights; matrices decay, norms and embeddings do not."""
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for parameter in _unique(model.parameters()):
+        (plain if parameter.ndim < 2 or id(parameter) in embeddings else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": optim.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    assert isinstance(optim.peak_lr, float)
+    return torch.optim.AdamW(groups, lr=optim.peak_lr, betas=optim.betas, eps=1e-8, fused=True)
+
+
+def lr_factor(step: int, num_steps: int, warmup: int, min_ratio: float) -> float:
+    """The learning rate of a step (from 1) as a share of the peak."""
+    if step <= warmup:
+        return step / warmup
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    return min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _unique(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return list({id(parameter): parameter for parameter in parameters}.values())

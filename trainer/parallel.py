@@ -1,0 +1,85 @@
+"""Processes and sharding: the ranks' group, FSDP2 over the decoder's blocks, orphans prevented."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from trainer.config import TrainConfig
+from trainer.model import LanguageModelLoss, blocks_of
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(sig: signal.Signals = signal.SIGKILL) -> None:
+    """Asks the kernel for `sig` when the launching process dies, so that no rank outlives it."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
+    if parent == 1 or os.getppid() != parent:
+        sys.exit(1)
+
+
+class RunLock:
+    """The run directory's lock: ranks share it; a new owner waits until none of the old ones is left."""
+
+    def __init__(self, run_dir: Path) -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+
+    def own(self) -> None:
+        """Waits until nobody else is in the directory, then stays in it."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def join(self) -> None:
+        """Enters the directory as one of its owner's ranks."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+
+def start_group(device: torch.device) -> None:
+    """Joins the ranks that the launcher started: NCCL on GPUs, gloo on CPUs."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+
+
+def this_device() -> torch.device:
+    """The device of this rank."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device("cpu")
+
+
+def shard(model: LanguageModelLoss, config: TrainConfig, device: torch.device) -> LanguageModelLoss:
+    """Shards each block and the rest over all ranks: fp32 master weights, bf16 compute, fp32 reductions."""
+    mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
+    dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for block in blocks_of(model.model):
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    return model
+
+
+def sum_over_ranks(*values: float) -> list[float]:
+    """Adds up numbers over all ranks, in fp64."""
+    total = torch.tensor(values, dtype=torch.float64)
+    distributed.all_reduce(total)
+    return [float(value) for value in total]
+
+
+def full(tensor: torch.Tensor) -> torch.Tensor:
+    """A sharded tensor's whole value."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Learned numbers, each counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())

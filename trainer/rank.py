@@ -1,0 +1,45 @@
+"""`python -m trainer.rank RUN_DIR`: one process of a run, started by the launcher."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from trainer.chat_tokenizer import load_chat_tokenizer
+from trainer.config import ConfigError, load_config
+from trainer.parallel import RunLock, die_with_parent
+from trainer.records import TrainingError, event, write_json
+from trainer.vectors import vectorise
+from trainer.version import open_version
+
+EXIT_SUCCEEDED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
+
+
+def main(run_dir: Path) -> int:
+    """Trains; a reason for failing goes to `result.json`."""
+    die_with_parent()
+    RunLock(run_dir).join()
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    from trainer.loop import INTERRUPTED, train
+
+    transformers_logging.disable_progress_bar()
+    cores = os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])))
+    config = load_config(run_dir / "config.json")
+    chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
+    vectors = vectorise(open_version(config.data.version), chat, config)
+    try:
+        outcome = train(config, vectors, chat, run_dir)
+    except (TrainingError, ConfigError) as error:
+        if os.environ["RANK"] == "0":
+            write_json(run_dir / "result.json", {"status": "failed", "error": str(error)})
+            event(run_dir, str(error), level="error")
+        return EXIT_FAILED
+    return EXIT_INTERRUPTED if outcome == INTERRUPTED else EXIT_SUCCEEDED
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    sys.exit(main(Path(sys.argv[1])))
