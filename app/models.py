@@ -36,7 +36,7 @@ class Base(DeclarativeBase):
         list[str]: JSON,
         list[Json]: JSON,
         str: String,
-    }  # noqa: RUF012
+    }
 
 
 class ApiKey(Base):

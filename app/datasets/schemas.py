@@ -1,0 +1,72 @@
+"""Datasets and versions as the API tells them."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FileId = Annotated[str, Field(pattern=r"^file-[0-9a-f]{24}$")]
+
+
+class NewDataset(BaseModel):
+    """A dataset to be."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(min_length=1, max_length=200)
+    description: str | None = Field(None, max_length=10_000)
+
+
+class DatasetChange(BaseModel):
+    """What may change of a dataset."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str | None = Field(None, min_length=1, max_length=200)
+    description: str | None = Field(None, max_length=10_000)
+
+
+class DatasetObject(BaseModel):
+    """A dataset."""
+
+    id: str
+    object: str = "dataset"
+    name: str
+    description: str | None
+    created_at: int
+
+
+class NewVersion(BaseModel):
+    """Which files become a version, by which recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+    files: list[FileId] = Field(min_length=1, max_length=10_000)
+    recipe: dict[str, Any] | None = None
+    note: str | None = Field(None, max_length=10_000)
+
+
+class ProgressObject(BaseModel):
+    """How far the shards are."""
+
+    shards_done: int
+    shards_total: int
+    conversations_done: int
+
+
+class VersionObject(BaseModel):
+    """A version; immutable once it succeeded."""
+
+    id: str
+    object: str = "dataset.version"
+    dataset_id: str
+    number: int
+    status: str
+    digest: str | None
+    recipe: dict[str, Any]
+    recipe_fingerprint: str
+    as_of: str
+    files: list[str]
+    note: str | None
+    progress: ProgressObject
+    counts: dict[str, Any]
+    warnings: list[str]
+    error: str | None
+    created_at: int
+    finished_at: int | None

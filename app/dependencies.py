@@ -1,0 +1,68 @@
+"""What routes are given: a session that commits before the answer is sent, a session that reads, a page of a list."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Query
+from pydantic import BaseModel
+from sqlalchemy import Select, and_, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from app.db import reading, writing
+from app.errors import NotFound
+from app.queue import send_nudges
+
+Row = TypeVar("Row")
+
+
+def _write() -> Iterator[Session]:
+    with writing() as session:
+        yield session
+    send_nudges()
+
+
+def _read() -> Iterator[Session]:
+    with reading() as session:
+        yield session
+
+
+WriteSession = Annotated[Session, Depends(_write, scope="function")]
+"""Commits at the end of the route, before the answer is sent; then the outbox is handed to the broker."""
+ReadSession = Annotated[Session, Depends(_read, scope="function")]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which part of a list is asked for; lists run from the newest to the oldest."""
+
+    after: Annotated[str | None, Query(max_length=600, description="id of the last item of the page before")] = None
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20
+
+
+Paged = Annotated[Page, Depends()]
+
+
+class ListOf(BaseModel):
+    """A page of a list."""
+
+    object: str = "list"
+    data: list[Any]
+    has_more: bool
+
+
+def page_of(session: Session, statement: Select[tuple[Row]], model: Any, page: Page) -> tuple[list[Row], bool]:
+    """A page of rows of `model`, newest first, and whether more follow.
+
+    Raises:
+        NotFound: `after` names no row.
+    """
+    created: InstrumentedAttribute[float] = model.created_at
+    if page.after is not None:
+        last = session.scalar(select(model).where(model.id == page.after))
+        if last is None:
+            raise NotFound("`after` names nothing that exists", param="after")
+        earlier = and_(created == last.created_at, model.id < last.id)
+        statement = statement.where(or_(created < last.created_at, earlier))
+    rows = session.scalars(statement.order_by(created.desc(), model.id.desc()).limit(page.limit + 1)).all()
+    return list(rows[: page.limit]), len(rows) > page.limit

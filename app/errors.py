@@ -1,0 +1,168 @@
+"""What goes wrong over HTTP, as RFC 9457 problems with the OpenAI error beside.
+
+ApiError
+├── BadRequest 400       ├── Forbidden 403      ├── Unprocessable 422
+├── Unauthorized 401     ├── NotFound 404       └── Unavailable 503
+└── Conflict 409 (permanent: `x-should-retry: false`)
+"""
+
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
+
+
+class OpenAIError(BaseModel):
+    """The error as the OpenAI client reads it."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Problem(BaseModel):
+    """`application/problem+json`."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str
+    error: OpenAIError
+
+
+class ApiError(Exception):
+    """An answer that is an error."""
+
+    status = 500
+
+    def __init__(self, detail: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail, self.param, self.code = detail, param, code
+
+
+class BadRequest(ApiError):  # noqa: N818  (named after its status)
+    """The request cannot be read."""
+
+    status = 400
+
+
+class Unauthorized(ApiError):  # noqa: N818
+    """No valid key."""
+
+    status = 401
+
+
+class Forbidden(ApiError):  # noqa: N818
+    """The key lacks the scope."""
+
+    status = 403
+
+
+class NotFound(ApiError):  # noqa: N818
+    """There is no such thing."""
+
+    status = 404
+
+
+class Conflict(ApiError):  # noqa: N818
+    """The thing's state forbids it; trying again changes nothing."""
+
+    status = 409
+
+
+class Unprocessable(ApiError):  # noqa: N818
+    """A field is wrong; `param` names it."""
+
+    status = 422
+
+
+class Unavailable(ApiError):  # noqa: N818
+    """A part of the service is away for now."""
+
+    status = 503
+
+
+ERRORS = (BadRequest, Unauthorized, Forbidden, NotFound, Conflict, Unprocessable)
+
+
+def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route, for its OpenAPI description."""
+    return {
+        error.status: {
+            "description": (error.__doc__ or "").strip(),
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for error in (*errors, Unauthorized, Forbidden, Unprocessable)
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the app a problem."""
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+
+
+def problem(
+    request: Request, status: int, detail: str, *, param: str | None = None, code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:  # fmt: skip
+    """The answer that tells an error."""
+    kind = OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    body = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        error=OpenAIError(message=detail, type=kind, param=param, code=code),
+    )
+    permanent = {"x-should-retry": "false"} if status == 409 else {}
+    return JSONResponse(
+        body.model_dump(), status, media_type="application/problem+json", headers={**permanent, **(headers or {})}
+    )
+
+
+def internal_error(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: its type and frames are logged, since its message may quote a user's text."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s on %s %s\n%s", type(error).__name__, request.method, request.scope.get("path_format", ""), frames)
+    return problem(request, 500, "internal error: please report the x-request-id", code="internal_error")
+
+
+def _on_api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return problem(request, error.status, error.detail, param=error.param, code=error.code, headers=headers)
+
+
+def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = _param(first["loc"])
+    return problem(request, 422, f"{param or 'body'}: {first['msg']}", param=param, code="invalid_value")
+
+
+def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return problem(request, error.status_code, str(error.detail), headers=error.headers)
+
+
+def _param(location: Sequence[str | int]) -> str | None:
+    """A location such as ("body", "files", 0) as `files[0]`."""
+    path = ""
+    for part in location[1:]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path or None

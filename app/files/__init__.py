@@ -1,0 +1,1 @@
+"""Uploads: OpenAI File objects, their bytes, their quarantine."""

@@ -1,0 +1,1 @@
+"""Recipes and operators, as the engine knows them."""
