@@ -7,13 +7,14 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Query
 from pydantic import BaseModel
 from sqlalchemy import Select, and_, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from app.db import reading, writing
 from app.errors import NotFound
+from app.models import ApiKey, Dataset, File, Job, Lexicon, Version
 from app.queue import send_nudges
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", ApiKey, File, Dataset, Version, Lexicon, Job)
 
 
 def _write() -> Iterator[Session]:
@@ -51,13 +52,13 @@ class ListOf(BaseModel):
     has_more: bool
 
 
-def page_of(session: Session, statement: Select[tuple[Row]], model: Any, page: Page) -> tuple[list[Row], bool]:
+def page_of(session: Session, statement: Select[Any], model: type[Row], page: Page) -> tuple[list[Row], bool]:
     """A page of rows of `model`, newest first, and whether more follow.
 
     Raises:
         NotFound: `after` names no row.
     """
-    created: InstrumentedAttribute[float] = model.created_at
+    created = model.created_at
     if page.after is not None:
         last = session.scalar(select(model).where(model.id == page.after))
         if last is None:

@@ -1,49 +1,41 @@
-"""What the service answers when it cannot do what was asked: problem+json with OpenAI's error member beside.
+"""What goes wrong over HTTP, as RFC 9457 problems with the OpenAI error beside.
 
 ApiError
-├── BadRequestError        400
-├── UnauthenticatedError   401
-├── ForbiddenError         403
-├── NotFoundError          404
-├── ConflictError          409   may pass (a version still running)
-├── PermanentConflictError 409   never passes; clients are told not to retry
-├── UnprocessableError     422
-├── TooManyRequestsError   429
-├── UnavailableError       503
-└── TimedOutError          504
+├── BadRequest 400       ├── Forbidden 403      ├── Unprocessable 422
+├── Unauthorized 401     ├── NotFound 404       └── Unavailable 503
+└── Conflict 409 (permanent: `x-should-retry: false`)
 """
 
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
 
-MAX_PARAM_CHARS = 200
-MAX_LISTED_ERRORS = 20
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
 
 
 class OpenAIError(BaseModel):
-    """The error as the OpenAI clients read it."""
+    """The error as the OpenAI client reads it."""
 
     message: str
     type: str
-    param: str | None
-    code: str | None
+    param: str | None = None
+    code: str | None = None
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details."""
+    """`application/problem+json`."""
 
-    type: str
+    type: str = "about:blank"
     title: str
     status: int
     detail: str
@@ -51,166 +43,127 @@ class Problem(BaseModel):
     error: OpenAIError
 
 
-PROBLEMS: dict[int | str, dict[str, object]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
-"""The `responses` of every route."""
-
-
 class ApiError(Exception):
-    """Base of what a route may raise; the message is for the user."""
+    """An answer that is an error."""
 
-    status: ClassVar[HTTPStatus]
-    code: ClassVar[str]
-    headers: ClassVar[Mapping[str, str]] = {}
+    status = 500
 
-    def __init__(self, detail: str, *, param: str | None = None, **members: JsonValue) -> None:
+    def __init__(self, detail: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(detail)
-        self.detail = detail
-        self.param = param
-        """The field of the request that is at fault."""
-        self.members = members
-        """Further members of the problem."""
+        self.detail, self.param, self.code = detail, param, code
 
 
-class BadRequestError(ApiError):
-    status = HTTPStatus.BAD_REQUEST
-    code = "bad_request"
+class BadRequest(ApiError):  # noqa: N818  (named after its status)
+    """The request cannot be read."""
+
+    status = 400
 
 
-class UnauthenticatedError(ApiError):
-    status = HTTPStatus.UNAUTHORIZED
-    code = "invalid_api_key"
-    headers: ClassVar[Mapping[str, str]] = {"www-authenticate": "Bearer"}
+class Unauthorized(ApiError):  # noqa: N818
+    """No valid key."""
+
+    status = 401
 
 
-class ForbiddenError(ApiError):
-    status = HTTPStatus.FORBIDDEN
-    code = "insufficient_scope"
+class Forbidden(ApiError):  # noqa: N818
+    """The key lacks the scope."""
+
+    status = 403
 
 
-class NotFoundError(ApiError):
-    status = HTTPStatus.NOT_FOUND
-    code = "not_found"
+class NotFound(ApiError):  # noqa: N818
+    """There is no such thing."""
+
+    status = 404
 
 
-class ConflictError(ApiError):
-    status = HTTPStatus.CONFLICT
-    code = "conflict"
+class Conflict(ApiError):  # noqa: N818
+    """The thing's state forbids it; trying again changes nothing."""
+
+    status = 409
 
 
-class PermanentConflictError(ConflictError):
-    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+class Unprocessable(ApiError):  # noqa: N818
+    """A field is wrong; `param` names it."""
+
+    status = 422
 
 
-class UnprocessableError(ApiError):
-    status = HTTPStatus.UNPROCESSABLE_ENTITY
-    code = "invalid_value"
+class Unavailable(ApiError):  # noqa: N818
+    """A part of the service is away for now."""
+
+    status = 503
 
 
-class TooManyRequestsError(ApiError):
-    status = HTTPStatus.TOO_MANY_REQUESTS
-    code = "too_many_requests"
+ERRORS = (BadRequest, Unauthorized, Forbidden, NotFound, Conflict, Unprocessable)
 
 
-class UnavailableError(ApiError):
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    code = "unavailable"
+def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route, for its OpenAPI description."""
+    kinds: tuple[type[ApiError], ...] = (*errors, Unauthorized, Forbidden, Unprocessable)
+    return {
+        error.status: {
+            "description": (error.__doc__ or "").strip(),
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for error in kinds
+    }
 
 
-class TimedOutError(ApiError):
-    status = HTTPStatus.GATEWAY_TIMEOUT
-    code = "timed_out"
+def install(app: FastAPI) -> None:
+    """Makes every error of the app a problem."""
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
 
 
 def problem(
-    path: str,
-    status: int,
-    detail: str,
-    *,
-    code: str,
-    param: str | None = None,
+    request: Request, status: int, detail: str, *, param: str | None = None, code: str | None = None,
     headers: Mapping[str, str] | None = None,
-    members: Mapping[str, JsonValue] | None = None,
-) -> JSONResponse:
-    """A problem+json response."""
-    kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
-    body = {
-        **(members or {}),
-        "type": f"urn:talkmill:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "instance": path,
-        "error": {"message": detail, "type": kind, "param": param, "code": code},
-    }
-    return JSONResponse(body, status, dict(headers or {}), media_type="application/problem+json")
-
-
-def api_problem(path: str, error: ApiError) -> JSONResponse:
-    """The response to an `ApiError`."""
-    return problem(
-        path,
-        error.status,
-        error.detail,
-        code=error.code,
-        param=error.param,
-        headers=error.headers,
-        members=error.members,
+) -> JSONResponse:  # fmt: skip
+    """The answer that tells an error."""
+    kind = OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    body = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        error=OpenAIError(message=detail, type=kind, param=param, code=code),
+    )
+    permanent = {"x-should-retry": "false"} if status == 409 else {}
+    return JSONResponse(
+        body.model_dump(), status, media_type="application/problem+json", headers={**permanent, **(headers or {})}
     )
 
 
-def crash_problem(path: str, error: Exception) -> JSONResponse:
-    """The response to a fault of ours. Only type and frames are logged: messages may hold what users wrote."""
-    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    log.error("%s at %s", type(error).__qualname__, " < ".join(reversed(frames)))
-    return problem(path, 500, "the service failed; the x-request-id names this request in its log", code="internal")
-
-
-def name_param(location: Sequence[int | str]) -> str | None:
-    """A field's place as users write it: `messages[0].content`."""
-    name = ""
-    for part in location:
-        name += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return name.removeprefix(".")[:MAX_PARAM_CHARS] or None
-
-
-def register(app: FastAPI) -> None:
-    """Makes every error of the application a problem."""
-    app.add_exception_handler(ApiError, _on_api_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+def internal_error(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: its type and frames are logged, since its message may quote a user's text."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s on %s %s\n%s", type(error).__name__, request.method, request.scope.get("path_format", ""), frames)
+    return problem(request, 500, "internal error: please report the x-request-id", code="internal_error")
 
 
 def _on_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    return api_problem(request.url.path, error)
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return problem(request, error.status, error.detail, param=error.param, code=error.code, headers=headers)
 
 
-def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """What the router and the body parsers raise."""
-    assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-    details = {
-        404: "there is no such route",
-        405: f"this route does not take {request.method}",
-        413: "the request is larger than this route takes",
-    }
-    detail = details.get(error.status_code, str(error.detail))
-    code = codes.get(error.status_code, "bad_request")
-    return problem(request.url.path, error.status_code, detail, code=code, headers=error.headers)
-
-
-def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
-    """A field of the wrong shape: 422 naming it; an id in the path that cannot be one: 404."""
+def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    errors = error.errors()
-    if any(item["loc"][0] == "path" for item in errors):
-        return api_problem(request.url.path, NotFoundError("the id in the address names nothing"))
-    if errors[0]["type"] == "json_invalid":
-        return api_problem(request.url.path, BadRequestError("the body is not valid JSON"))
-    listed: list[JsonValue] = [
-        {"param": name_param(item["loc"][1:]), "message": item["msg"]} for item in errors[:MAX_LISTED_ERRORS]
-    ]
-    param = name_param(errors[0]["loc"][1:])
-    detail = f"{param or 'the body'}: {errors[0]['msg']}"
-    return api_problem(request.url.path, UnprocessableError(detail, param=param, errors=listed))
+    first = error.errors()[0]
+    param = _param(first["loc"])
+    return problem(request, 422, f"{param or 'body'}: {first['msg']}", param=param, code="invalid_value")
+
+
+def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return problem(request, error.status_code, str(error.detail), headers=error.headers)
+
+
+def _param(location: Sequence[str | int]) -> str | None:
+    """A location such as ("body", "files", 0) as `files[0]`."""
+    path = ""
+    for part in location[1:]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path or None

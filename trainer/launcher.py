@@ -144,9 +144,10 @@ def _run_ranks(run_dir: Path, nproc: int) -> int:
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit status {failure.exitcode}"
-        reason = f"process {failure.global_rank} ended with {how}"
-    except SignalException as error:
-        reason = f"stopped by {error.sigval.name} before the first checkpoint"
+        reason = f"process {failure.local_rank} ended with {how}"
+    except SignalException:
+        if _result(run_dir) is None:  # before the loop began: nothing was done that a checkpoint could hold
+            return EXIT_INTERRUPTED
     result = _result(run_dir)
     if result is None:
         result = {"status": "failed", "error": reason or "the processes ended without a result"}

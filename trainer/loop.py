@@ -170,7 +170,7 @@ def _report_validation(
     model: LanguageModelLoss,
     run_dir: Path,
     step: int,
-    micro_rows: int,
+    plan: Plan,
     device: torch.device,
 ) -> None:
     """Mean loss over the held-out target tokens, as an event."""

@@ -22,9 +22,9 @@ from app.models import File, Json, RawSegment, Version, VersionFile, Work
 from app.queue import add_nudge, add_work
 from app.settings import get_settings
 from app.store import get_store
-from curation.formats import ingest
+from curation.formats import ingest, repeated_ids
 from curation.recipe import Recipe, lexicon_ids, parse_recipe
-from curation.run import SegmentResult, close_version, curate_segment, repeated_ids
+from curation.run import SegmentResult, close_version, curate_segment
 from worker.leases import Lease, finish, give_back
 
 OPEN_STATES = ("pending", "leased")

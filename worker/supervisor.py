@@ -40,12 +40,13 @@ def train(lease: Lease, lost: threading.Event) -> None:
     with writing() as session:
         job = session.get_one(Job, lease.subject)
         version = session.get_one(Version, job.version_id)
+        base = session.scalar(select(Job.id).where(Job.fine_tuned_model == job.config["model"].get("base")))
         if job.status in ("succeeded", "failed", "cancelled"):
             finish(session, lease, {"status": job.status})
             return
         job.status = "running"
     run_dir = get_settings().runs_dir / job.id
-    config_path = _write_config(job, _materialise(version))
+    config_path = _write_config(job, _materialise(version), base)
     mirror = Mirror(job.id, run_dir)
     mirror.start_over()
     trainer = start(
@@ -87,9 +88,11 @@ def _materialise(version: Version) -> Path:
     return manifest_path
 
 
-def _write_config(job: Job, manifest: Path) -> Path:
-    """Completes the job's settings by what this machine decides: where the data lies, how many processes."""
+def _write_config(job: Job, manifest: Path, base_job: str | None) -> Path:
+    """Completes the job's settings by what this machine decides: where data and base lie, how many processes."""
     config: Json = {**job.config}
+    if base_job is not None:
+        config["model"] = {**config["model"], "base": str(_materialise_model(base_job))}
     config["data"] = {**config.get("data", {}), "version": str(manifest), "cache_dir": str(_cache_dir())}
     config["run"] = {"nproc": get_settings().train_nproc, **config.get("run", {})}
     path = get_settings().runs_dir / f"{job.id}.request.json"
@@ -98,9 +101,21 @@ def _write_config(job: Job, manifest: Path) -> Path:
     return path
 
 
+def _materialise_model(job_id: str) -> Path:
+    """Lays a finished job's model out as a folder on this machine."""
+    folder = get_settings().work_dir.with_name("models") / job_id
+    with reading() as session:
+        files = session.scalars(select(JobFile).where(JobFile.job_id == job_id)).all()
+    for file in files:
+        if not (folder / file.name).exists():
+            get_store().materialise(file.sha256, folder / file.name)
+    return folder
+
+
 def _without_paths(config: Json) -> Json:
     data = {key: value for key, value in config["data"].items() if key not in ("version", "validation", "cache_dir")}
-    return {**config, "data": data}
+    model = {key: value for key, value in config["model"].items() if key != "base"}
+    return {**config, "data": data, "model": model}
 
 
 def _cache_dir() -> Path:

@@ -1,0 +1,105 @@
+"""The HTTP service."""
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import errors
+from app.datasets.routes import router as datasets
+from app.db import reading
+from app.files.routes import router as files
+from app.keys.routes import router as keys
+from app.lexicons.routes import router as lexicons
+from app.recipes.routes import router as recipes
+from app.settings import get_settings
+from app.store import get_store
+from app.training.chat import generators
+from app.training.routes import router as training
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+@asynccontextmanager
+async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+    yield
+    generators().close()
+
+
+def create_app() -> FastAPI:
+    """The application with all its routes."""
+    app = FastAPI(
+        title="Talkmill",
+        version=version("talkmill"),
+        description="Curates business dialogues into immutable, explained dataset versions and fine-tunes on them.",
+        lifespan=_lifespan,
+    )
+    errors.install(app)
+    app.middleware("http")(_identify)
+    for router in (files, datasets, recipes, lexicons, training, keys):
+        app.include_router(router)
+    app.add_api_route("/healthz", healthz, tags=["health"])
+    app.add_api_route("/readyz", readyz, tags=["health"], response_model=None)
+    return app
+
+
+def healthz() -> dict[str, str]:
+    """The process is alive."""
+    return {"status": "ok"}
+
+
+def readyz() -> JSONResponse:
+    """Database, broker and store answer; 503 with what does not."""
+    checks = {"database": _database, "broker": _broker, "store": _store}
+    found = {name: check() for name, check in checks.items()}
+    ready = all(state == "ok" for state in found.values())
+    return JSONResponse({"status": "ready" if ready else "not ready", **found}, 200 if ready else 503)
+
+
+async def _identify(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Gives every answer a request id, the client's own where it makes sense; makes faults of ours problems."""
+    given = request.headers.get("x-request-id", "")
+    request_id = given if REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+    try:
+        response = await call_next(request)
+    except Exception as error:  # noqa: BLE001  (the edge of the request)
+        response = errors.internal_error(request, error)
+    response.headers["x-request-id"] = request_id
+    return response
+
+
+def _database() -> str:
+    try:
+        with reading() as session:
+            session.execute(text("SELECT 1 FROM work LIMIT 1"))
+    except SQLAlchemyError as error:
+        return type(error).__name__
+    return "ok"
+
+
+def _broker() -> str:
+    import redis
+
+    try:
+        with redis.Redis.from_url(get_settings().broker_url, socket_connect_timeout=2, socket_timeout=2) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        return type(error).__name__
+    return "ok"
+
+
+def _store() -> str:
+    try:
+        get_store()
+    except OSError as error:
+        return type(error).__name__
+    return "ok"
+
+
+app = create_app()

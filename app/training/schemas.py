@@ -1,0 +1,154 @@
+"""Fine-tuning jobs and chat as the OpenAI API has them, with our own members beside."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Number = Annotated[float, Field(gt=0)]
+Auto = Literal["auto"]
+
+
+class Hyperparameters(BaseModel):
+    """OpenAI's own settings; `trainer` wins over them."""
+
+    model_config = ConfigDict(extra="forbid")
+    n_epochs: Annotated[int, Field(ge=1, le=1000)] | Auto = "auto"
+    batch_size: Auto = "auto"
+    learning_rate_multiplier: Number | Auto = "auto"
+
+
+class Supervised(BaseModel):
+    """The supervised method's settings."""
+
+    model_config = ConfigDict(extra="forbid")
+    hyperparameters: Hyperparameters = Hyperparameters()
+
+
+class Method(BaseModel):
+    """How to train."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["supervised"]
+    supervised: Supervised = Supervised()
+
+
+class NewJob(BaseModel):
+    """A fine-tuning job to be."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str = Field(min_length=1, max_length=1000)
+    """scratch:<preset>, a folder that the operator of the service allowed, or a finished fine-tune."""
+    training_file: str = Field(pattern=r"^ver-[0-9a-f]{24}$")
+    """A dataset version that has succeeded."""
+    hyperparameters: Hyperparameters | None = None
+    method: Method | None = None
+    suffix: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    metadata: dict[str, str] | None = None
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """A part of the trainer's own settings."""
+
+
+class JobProgress(BaseModel):
+    """How far the run is."""
+
+    step: int = 0
+    steps: int | None = None
+    tokens: int = 0
+    tokens_per_second: float | None = None
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class JobObject(BaseModel):
+    """A job: the OpenAI object and what we add."""
+
+    id: str
+    object: str = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None
+    estimated_finish: int | None = None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str = "talkmill"
+    status: str
+    hyperparameters: dict[str, Any]
+    method: dict[str, Any]
+    training_file: str
+    validation_file: str | None = None
+    result_files: list[str]
+    trained_tokens: int | None
+    seed: int
+    metadata: dict[str, str] | None
+    integrations: list[Any]
+    error: JobError | None
+    dataset_version: str
+    progress: JobProgress
+    architecture: list[dict[str, Any]]
+    recovery: list[dict[str, Any]]
+    trainer: dict[str, Any]
+
+
+class Turn(BaseModel):
+    """A message of a chat."""
+
+    model_config = ConfigDict(extra="ignore")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str = Field(max_length=1_000_000)
+
+
+class ChatRequest(BaseModel):
+    """A chat to be answered by a finished model."""
+
+    model_config = ConfigDict(extra="ignore")
+    model: str = Field(min_length=1, max_length=1000)
+    messages: list[Turn] = Field(min_length=1, max_length=10_000)
+    max_tokens: int | None = Field(None, ge=1, le=4096)
+    max_completion_tokens: int | None = Field(None, ge=1, le=4096)
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    n: Literal[1] = 1
+    stream: Literal[False] = False
+
+
+class ChatMessage(BaseModel):
+    """The answer."""
+
+    role: str = "assistant"
+    content: str
+    refusal: str | None = None
+
+
+class Choice(BaseModel):
+    """The one choice."""
+
+    index: int = 0
+    message: ChatMessage
+    logprobs: None = None
+    finish_reason: str
+
+
+class Usage(BaseModel):
+    """Tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatCompletion(BaseModel):
+    """A chat's answer as in the OpenAI API."""
+
+    id: str
+    object: str = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage

@@ -1,0 +1,146 @@
+"""The rules of fine-tuning jobs: which settings a request makes, what may be cancelled, how a job is told."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.datasets.repository import get_version, open_work
+from app.errors import Conflict, Unprocessable
+from app.models import Job, JobEvent, Version, new_id
+from app.queue import add_work
+from app.settings import get_settings
+from app.training import repository
+from app.training.schemas import Hyperparameters, JobError, JobObject, JobProgress, NewJob
+from trainer.config import PEAK_LR, PRESETS, ConfigError, TrainConfig, parse_config
+
+FORBIDDEN = (("model", "base"), ("data", "version"), ("data", "validation"), ("data", "cache_dir"), ("run", "nnodes"))
+"""Settings that name a path or a machine are the service's to make."""
+SCRATCH = "scratch:"
+FINAL = ("succeeded", "failed", "cancelled")
+
+
+def create_job(session: Session, body: NewJob) -> Job:
+    """Records a job and its work.
+
+    Raises:
+        Unprocessable: a setting is wrong; `param` names it.
+    """
+    version = get_version(session, body.training_file)
+    if version.status != "succeeded":
+        raise Unprocessable(f"training_file: the version is {version.status}", param="training_file")
+    config = _config(session, body)
+    checked = _check(config, version)
+    config["run"] = {**config.get("run", {}), "seed": checked.run.seed}
+    request = body.model_dump(mode="json", exclude={"trainer"})
+    job = Job(
+        id=new_id("ftjob"), version_id=version.id, model=body.model, status="queued", request=request, config=config,
+        resolved={}, progress={}, architecture=[], recovery=[],
+    )  # fmt: skip
+    session.add(job)
+    session.flush()
+    session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, level="info", message="Job queued.", data={}))
+    add_work(session, "train", job.id, queue="train")
+    session.flush()
+    return job
+
+
+def cancel_job(session: Session, job_id: str) -> Job:
+    """Ends a queued job at once and asks a running one to end.
+
+    Raises:
+        Conflict: it has ended already.
+    """
+    job = repository.get_job(session, job_id)
+    if job.status in FINAL:
+        raise Conflict(f"the job has {job.status} already", code="already_ended")
+    pending = [work for work in open_work(session, job_id) if work.state == "pending"]
+    for work in pending:
+        work.state = "cancelled"
+    if pending:
+        job.status, job.finished_at = "cancelled", time.time()
+        session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, level="info", message="Job cancelled.", data={}))
+    job.wanted = "cancel"
+    return job
+
+
+def show_job(job: Job) -> JobObject:
+    """The job as the API tells it."""
+    hyperparameters = _hyperparameters(job.request)
+    supervised = {"hyperparameters": hyperparameters.model_dump()}
+    return JobObject(
+        id=job.id, created_at=int(job.created_at), finished_at=None if job.finished_at is None else int(job.finished_at),
+        model=job.model, fine_tuned_model=job.fine_tuned_model, status=job.status,
+        hyperparameters=hyperparameters.model_dump(), method={"type": "supervised", "supervised": supervised},
+        training_file=job.version_id, result_files=[], trained_tokens=job.trained_tokens,
+        seed=job.config["run"]["seed"], metadata=job.request.get("metadata"), integrations=[],
+        error=None if job.error is None else JobError(**job.error), dataset_version=job.version_id,
+        progress=JobProgress(**job.progress), architecture=job.architecture, recovery=job.recovery,
+        trainer=job.resolved or job.config,
+    )  # fmt: skip
+
+
+def _config(session: Session, body: NewJob) -> dict[str, Any]:
+    """The trainer's settings: the model, OpenAI's hyperparameters, and above them the request's `trainer`."""
+    for part, field in FORBIDDEN:
+        if isinstance(body.trainer.get(part), dict) and field in body.trainer[part]:
+            raise Unprocessable(f"trainer.{part}.{field}: is the service's to set", param=f"trainer.{part}.{field}")
+    config: dict[str, Any] = {}
+    for part, value in body.trainer.items():
+        if not isinstance(value, dict):
+            raise Unprocessable(f"trainer.{part}: must be an object", param=f"trainer.{part}")
+        config[part] = dict(value)
+    config["model"] = _model(session, body.model, config.get("model", {}))
+    hyperparameters = _hyperparameters(body.model_dump())
+    run, optim = config.setdefault("run", {}), config.setdefault("optim", {})
+    if hyperparameters.n_epochs != "auto":
+        run.setdefault("epochs", hyperparameters.n_epochs)
+    if hyperparameters.learning_rate_multiplier != "auto":
+        default = PEAK_LR["scratch" if "scratch" in config["model"] else "base"]
+        optim.setdefault("peak_lr", default * hyperparameters.learning_rate_multiplier)
+    if body.seed is not None:
+        run.setdefault("seed", body.seed)
+    return config
+
+
+def _model(session: Session, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    if name.startswith(SCRATCH):
+        preset = name.removeprefix(SCRATCH)
+        if preset not in PRESETS:
+            raise Unprocessable(
+                f"model: unknown preset, known are {', '.join(SCRATCH + p for p in PRESETS)}", param="model"
+            )
+        return {**given, "scratch": {"preset": preset, **given.get("scratch", {})}}
+    if repository.find_model(session, name) is not None:
+        return {**given, "base": name}
+    folder = Path(name)
+    allowed = [root.resolve() for root in get_settings().model_folders]
+    if folder.is_absolute() and any(folder.resolve().is_relative_to(root) for root in allowed):
+        return {**given, "base": str(folder.resolve())}
+    raise Unprocessable(
+        "model: neither scratch:<preset>, nor a finished fine-tune, nor an allowed folder", param="model"
+    )
+
+
+def _check(config: dict[str, Any], version: Version) -> TrainConfig:
+    """Checks the settings as the trainer will, and the lengths against the version's bounds."""
+    try:
+        checked = parse_config({**config, "data": {**config.get("data", {}), "version": "manifest.json"}})
+    except ConfigError as error:
+        message = str(error)
+        raise Unprocessable(f"trainer.{message}", param=f"trainer.{message.split(':', maxsplit=1)[0]}") from None
+    bounds: dict[str, Any] = next((op for op in version.recipe["operators"] if op["kind"] == "truncate_history"), {})
+    for name in ("max_source_length", "max_target_length"):
+        wanted = getattr(checked.data, name)
+        if wanted > bounds.get(name, wanted):
+            detail = f"trainer.data.{name}: the version was truncated to {bounds[name]}, {wanted} is beyond it"
+            raise Unprocessable(detail, param=f"trainer.data.{name}")
+    return checked
+
+
+def _hyperparameters(request: dict[str, Any]) -> Hyperparameters:
+    """Those of the method, else the older member's, else the defaults."""
+    method = request.get("method") or {}
+    given = (method.get("supervised") or {}).get("hyperparameters") if method else request.get("hyperparameters")
+    return Hyperparameters(**(given or {}))
