@@ -6,6 +6,7 @@ lets it answer a customer before and after. Run it by `make demo`.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import signal
@@ -28,7 +29,7 @@ EXAMPLES = Path(__file__).parent
 STEP_TIMEOUT_S = 900
 FINAL = ("processed", "error", "succeeded", "failed", "cancelled")
 BARS = "▁▂▃▄▅▆▇█"
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 class DemoError(RuntimeError):
@@ -56,9 +57,8 @@ class Talkmill:
             if resource["status"] in ("processed", "succeeded"):
                 return resource
             if resource["status"] in FINAL:
-                raise DemoError(
-                    f"{path} ended as {resource['status']}: {json.dumps(resource, ensure_ascii=False)[:600]}"
-                )
+                reason = resource.get("error") or resource.get("status_details")
+                raise DemoError(f"{path} ended as {resource['status']}: {reason}")
             time.sleep(0.5)
         raise DemoError(f"{path} did not end within {STEP_TIMEOUT_S} s")
 
@@ -139,7 +139,8 @@ def show_counts(version: dict[str, Any]) -> None:
     counts = version["counts"]
     console.print(
         f"   {version['id']}: {counts['conversations_in']} in = {counts['conversations_kept']} kept + "
-        f"{counts['conversations_dropped']} dropped; {counts['turns_edited']} turns edited; digest {version['digest'][:23]}…"
+        f"{counts['conversations_dropped']} dropped; {counts['turns_edited']} turns edited; "
+        f"digest {version['digest'][:23]}…"
     )
     table = Table("operator", "edited", "dropped turns", "dropped conversations", "codes")
     for kind, row in counts["by_operator"].items():
@@ -151,30 +152,29 @@ def show_counts(version: dict[str, Any]) -> None:
 def show_edits(mill: Talkmill, version_id: str) -> None:
     """A few turns as they came in and as they are learned, with the reasons."""
     table = Table("turn", "before", "after", "why", show_lines=True)
+    kinds = (("smooth_disfluency", "repair", 2), ("smooth_disfluency", "repetition", 2),
+             ("smooth_disfluency", "filler", 1), ("match_sensitive_words", None, 1))  # fmt: skip
     shown: set[str] = set()
-    for operator, code, wanted in (
-        ("smooth_disfluency", "repair", 2),
-        ("smooth_disfluency", "repetition", 2),
-        ("smooth_disfluency", "filler", 1),
-        ("match_sensitive_words", None, 1),
-    ):
+    for operator, code, count in kinds:
         query = {"operator": operator, "limit": 50} | ({"code": code} if code else {})
-        for row in mill.get(f"/versions/{version_id}/trace", **query)["data"]:
-            if not wanted:
-                break
-            if row["conversation_id"] in shown:
-                continue
-            pair = mill.get(f"/versions/{version_id}/conversations/{row['conversation_id']}")
-            before, after = pair["original"]["messages"], (pair["curated"] or {}).get("messages", [])
-            if len(before) != len(after) or len(before[row["turn"]]["content"]) > 80:
-                continue
-            edits = [edit for edit in pair["trace"] if edit["turn"] == row["turn"] and edit["before"]]
-            why = "\n".join(f"{edit['code']}: {edit['before']} → {edit['after'] or '∅'}" for edit in edits)
-            turn = row["turn"]
-            table.add_row(f"{row['conversation_id']}/{turn}", before[turn]["content"], after[turn]["content"], why)
-            shown.add(row["conversation_id"])
-            wanted -= 1
+        rows = mill.get(f"/versions/{version_id}/trace", **query)["data"]
+        candidates = (_edited_turn(mill, version_id, row) for row in rows)
+        for turn in itertools.islice((c for c in candidates if c and c[1] not in shown), count):
+            table.add_row(*turn)
+            shown.add(turn[1])
     console.print(table)
+
+
+def _edited_turn(mill: Talkmill, version_id: str, row: dict[str, Any]) -> tuple[str, str, str, str] | None:
+    """(place, before, after, reasons) of a traced turn, if it is short and its conversation kept all its turns."""
+    pair = mill.get(f"/versions/{version_id}/conversations/{row['conversation_id']}")
+    before, after = pair["original"]["messages"], (pair["curated"] or {}).get("messages", [])
+    turn = row["turn"]
+    if len(before) != len(after) or len(before[turn]["content"]) > 60:
+        return None
+    edits = [edit for edit in pair["trace"] if edit["turn"] == turn and edit["action"] in ("edit", "mask")]
+    why = "\n".join(f"{edit['code']}: {edit['before']} → {edit['after'] or '∅'}" for edit in edits)
+    return f"{row['conversation_id']}/{turn}", before[turn]["content"], after[turn]["content"], why
 
 
 def show_tags(mill: Talkmill, version_id: str) -> None:
@@ -260,7 +260,7 @@ def run(folder: Path, steps: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Talkmill's main job from end to end, over HTTP.")
-    parser.add_argument("--steps", type=int, default=120, help="training steps (default: 120)")
+    parser.add_argument("--steps", type=int, default=240, help="training steps (default: 240)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="use this data folder and keep it")
     options = parser.parse_args()
     folder = (options.keep or Path(tempfile.mkdtemp(prefix="talkmill-demo-"))).absolute()

@@ -72,8 +72,8 @@ def conversation(
     messages: list[Turn] = []
     if rng.random() < 0.25:
         messages.append({"role": "assistant", "content": rng.choice(parts["openings"])})
-    for ask, answer in exchanges:
-        answer = fill(answer, slots)
+    for ask, reply in exchanges:
+        answer = fill(reply, slots)
         if chinese and user and user.get("gender") and rng.random() < 0.2:
             answer = f"{'女士' if user['gender'] in ('女', 'female') else '先生'}您好，{answer}"
         messages += [

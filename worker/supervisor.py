@@ -40,7 +40,8 @@ def train(lease: Lease, lost: threading.Event) -> None:
     with writing() as session:
         job = session.get_one(Job, lease.subject)
         version = session.get_one(Version, job.version_id)
-        base = session.scalar(select(Job.id).where(Job.fine_tuned_model == job.config["model"].get("base")))
+        named = job.config["model"].get("base")
+        base = session.scalar(select(Job.id).where(Job.fine_tuned_model == named)) if named else None
         if job.status in ("succeeded", "failed", "cancelled"):
             finish(session, lease, {"status": job.status})
             return
