@@ -89,6 +89,7 @@ class Stack:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StackError(f"another `talkmill up` runs on {self.data_dir}: stop it or choose --data") from None
+            (self.data_dir / "stack.json").unlink(missing_ok=True)  # of one that was killed
             self.port = _free_port(self.host, self.port)
             broker_port, password = _free_port("127.0.0.1", 0), secrets.token_urlsafe(24)
             self._configure(f"redis://:{password}@127.0.0.1:{broker_port}/0")

@@ -39,9 +39,13 @@ class RunningStack:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(env or {})}
             )
-        self.wait_until(lambda: (folder / "stack.json").exists() or self.process.poll() is not None, 60)
+        self.wait_until(lambda: self.is_up() or self.process.poll() is not None, 60)
         assert self.process.poll() is None, (folder / "up.log").read_text()
         self.http = httpx.Client(base_url=f"{self.state['url']}/v1", timeout=60, headers=self.authorization)
+
+    def is_up(self) -> bool:
+        """Whether this very process has announced itself; a killed one leaves its announcement behind."""
+        return (self.folder / "stack.json").exists() and self.state["pid"] == self.process.pid
 
     @property
     def state(self) -> dict[str, Any]:
