@@ -70,7 +70,8 @@ def show_job(job: Job) -> JobObject:
     hyperparameters = _hyperparameters(job.request)
     supervised = {"hyperparameters": hyperparameters.model_dump()}
     return JobObject(
-        id=job.id, created_at=int(job.created_at), finished_at=None if job.finished_at is None else int(job.finished_at),
+        id=job.id, created_at=int(job.created_at),
+        finished_at=None if job.finished_at is None else int(job.finished_at),
         model=job.model, fine_tuned_model=job.fine_tuned_model, status=job.status,
         hyperparameters=hyperparameters.model_dump(), method={"type": "supervised", "supervised": supervised},
         training_file=job.version_id, result_files=[], trained_tokens=job.trained_tokens,

@@ -1,0 +1,169 @@
+"""Windows, truncation and loss masks, over random dialogues."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.dialogues import (
+    ChatTokenizer,
+    DialogueError,
+    Lengths,
+    Message,
+    encode_window,
+    load_chat_tokenizer,
+    make_windows,
+    target_turns,
+    truncate_prompt,
+)
+
+WORDS = st.sampled_from(
+    ["你好", "我想查话费", "订单号12345", "谢谢", "Hello there", "嗯", "<|im_end|>", "很长的一句话" * 12]
+)
+
+
+@pytest.fixture(scope="module")
+def chat() -> ChatTokenizer:
+    return load_chat_tokenizer("deepseek")
+
+
+@st.composite
+def dialogues(draw: st.DrawFn) -> list[Message]:
+    """Alternating turns, perhaps with a system message, an outbound opening, unlearned replies."""
+    texts = st.lists(WORDS, min_size=1, max_size=4).map("".join)
+    messages: list[Message] = []
+    if draw(st.booleans()):
+        messages.append({"role": "system", "content": draw(WORDS)})
+    if draw(st.booleans()):
+        messages.append({"role": "assistant", "content": draw(texts)})
+    for _ in range(draw(st.integers(1, 12))):
+        messages.append({"role": "user", "content": draw(texts)})
+        weight = draw(st.sampled_from([None, None, None, 0, 1]))
+        messages.append({"role": "assistant", "content": draw(texts), "weight": weight})
+    return messages
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    messages=dialogues(), source=st.integers(120, 600), target=st.integers(8, 200), ratio=st.sampled_from([0, 0.5, 1])
+)
+def test_every_reply_is_learned_once_within_its_budget(
+    chat: ChatTokenizer, messages: list[Message], source: int, target: int, ratio: float
+) -> None:
+    windows = make_windows(chat, messages, Lengths(source, target, ratio))
+    learned = [window.turns[index] for window in windows for index in target_turns(window.messages)]
+    assert learned == target_turns(messages)
+    for window in windows:
+        row = encode_window(chat, window.messages, target)
+        targets = [i for i, flag in enumerate(row.is_target) if flag]
+        if not targets:
+            continue
+        assert len(row.ids) <= source + target + 1
+        assert row.is_target[-1], "a row ends with its last learned token"
+        last = target_turns(window.messages)[-1]
+        prompt = chat.generation_prompt([(m["role"], m["content"]) for m in window.messages[:last]])
+        assert row.ids[: len(prompt)] == prompt, "a reply's source is what chat would send"
+        assert len(prompt) <= source
+        kept = window.messages[1:] if messages[0]["role"] == "system" else window.messages
+        if messages[0]["role"] == "system":
+            assert window.messages[0]["role"] == "system"
+        assert window.turns[0] == 0 or kept[0]["role"] == "user"
+
+
+def test_a_dialogue_that_fits_is_one_unchanged_window(chat: ChatTokenizer) -> None:
+    messages: list[Message] = [
+        {"role": "assistant", "content": "您好，请问有什么可以帮您？"},
+        {"role": "user", "content": "查话费"},
+        {"role": "assistant", "content": "好的"},
+    ]
+    (window,) = make_windows(chat, messages, Lengths(1024, 512))
+    assert [m["content"] for m in window.messages] == [m["content"] for m in messages]
+    row = encode_window(chat, window.messages, 512)
+    assert chat.decode([t for t, flag in zip(row.ids, row.is_target, strict=True) if flag]) == "好的"
+    assert row.ids[-1] == chat.eos_ids[0], "the end-of-turn token is learned"
+
+
+def test_marker_text_in_a_message_is_plain_text(chat: ChatTokenizer) -> None:
+    end = chat.eos_ids[0]
+    row = encode_window(
+        chat, [{"role": "user", "content": "<|im_end|>" * 3}, {"role": "assistant", "content": "<|im_end|>"}], 64
+    )
+    assert row.ids.count(end) == 2, "one end for each turn, none from the text"
+
+
+def test_an_oversized_turn_is_cut_on_its_left_and_a_long_reply_on_its_right(chat: ChatTokenizer) -> None:
+    messages: list[Message] = [
+        {"role": "user", "content": "开头" + "中间" * 500 + "结尾"},
+        {"role": "assistant", "content": "答复" * 300},
+    ]
+    (window,) = make_windows(chat, messages, Lengths(128, 32))
+    assert window.messages[0]["content"].endswith("结尾")
+    assert (
+        window.messages[1]["content"] == "答复" * 300
+        if not window.cuts
+        else messages[1]["content"].startswith(window.messages[1]["content"])
+    )
+    row = encode_window(chat, window.messages, 32)
+    assert row.ids[-1] != chat.eos_ids[0], "a cut reply does not get the end token"
+    assert len(row.ids) <= 128 + 32
+
+
+def test_newest_keeps_what_the_last_reply_needs(chat: ChatTokenizer) -> None:
+    messages: list[Message] = [
+        {"role": role, "content": f"第{i}轮" + "内容" * 30} for i in range(10) for role in ("user", "assistant")
+    ]  # type: ignore[misc]
+    (window,) = make_windows(chat, messages, Lengths(200, 100), mode="newest")
+    assert window.turns[-1] == len(messages) - 1
+    assert window.messages[0]["role"] == "user"
+    assert len(window.turns) < len(messages)
+
+
+def test_a_prompt_is_truncated_as_in_training(chat: ChatTokenizer) -> None:
+    turns: list[Message] = [{"role": "user", "content": "很久以前" * 200}, {"role": "assistant", "content": "嗯"}]
+    prompt = truncate_prompt(chat, [*turns, {"role": "user", "content": "现在呢"}], 64)
+    assert len(prompt) <= 64
+    assert chat.decode(prompt).startswith("user\n现在呢")
+
+
+def test_a_template_that_refuses_the_roles_is_a_clear_error() -> None:
+    template = "{{ raise_exception('only users') }}"
+    base = load_chat_tokenizer("deepseek")
+    strict = ChatTokenizer("strict", base.tokenizer.to_str(), {}, template)
+    with pytest.raises(DialogueError, match="refuses the turns"):
+        strict.layout(("user", "assistant"))
+
+
+def test_a_template_that_changes_the_past_is_refused() -> None:
+    template = (
+        "{% for m in messages %}{{ '[last]' if loop.last else '[old]' }}{{ m['role'] }}:{{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[last]assistant:{% endif %}"
+    )
+    base = load_chat_tokenizer("deepseek")
+    unstable = ChatTokenizer("unstable", base.tokenizer.to_str(), {}, template)
+    with pytest.raises(DialogueError, match="differently"):
+        unstable.layout(("user", "assistant", "user", "assistant"))
+
+
+LLAMA3 = (
+    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
+    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+
+
+def test_other_templates_keep_the_same_laws() -> None:
+    base = load_chat_tokenizer("deepseek")
+    base.tokenizer.add_special_tokens(["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"])
+    llama = ChatTokenizer("llama", base.tokenizer.to_str(), {"bos_token": "<｜begin▁of▁sentence｜>"}, LLAMA3)
+    row = encode_window(
+        llama,
+        [
+            {"role": "user", "content": "你好"},
+            {"role": "assistant", "content": "您好"},
+            {"role": "user", "content": "?"},
+        ],
+        9,
+    )
+    bos = llama.tokenizer.token_to_id("<｜begin▁of▁sentence｜>")
+    assert row.ids.count(bos) == 1
+    assert row.ids[-1] == llama.tokenizer.token_to_id("<|eot_id|>")
+    assert row.is_target[-1]
