@@ -41,7 +41,9 @@ def load(run_dir: Path, checkpoint: Path | None) -> tuple[PreTrainedModel, ChatT
     wrapped = LanguageModelLoss(build(config, load_structure(config, chat), chat))
     load_weights(checkpoint, wrapped)
     wrapped.model.config.use_cache = True
-    return wrapped.model.to(torch.bfloat16).eval(), chat
+    for parameter in wrapped.parameters():  # not `.to()`: rotary frequencies stay fp32, as in training
+        parameter.data = parameter.data.to(torch.bfloat16)
+    return wrapped.model.eval(), chat
 
 
 @torch.inference_mode()
