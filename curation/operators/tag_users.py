@@ -48,7 +48,7 @@ CROWDS_ZH = {
 HYPOTHESIS = re.compile(
     r"如果|假如|要是|假设|倘若|万一|比如说?|好像|\bif\b|\bsuppose\b|\bwhen i was\b|\bimagine\b", re.IGNORECASE
 )
-QUOTED = re.compile(r"[“「『\"'‘][^”」』\"'’]*[”」』\"'’]")
+QUOTED = re.compile(r"[“「『\"][^”」』\"]*[”」』\"]")
 CLAUSE_END = re.compile(r"[。！？!?；;，,.\n]")
 NUMBER_ZH = "零一二三四五六七八九"
 AGE = r"(?P<age>\d{1,3}|[一二三四五六七八九]?十[一二三四五六七八九]?)"

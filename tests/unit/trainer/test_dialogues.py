@@ -97,11 +97,8 @@ def test_an_oversized_turn_is_cut_on_its_left_and_a_long_reply_on_its_right(chat
     ]
     (window,) = make_windows(chat, messages, Lengths(128, 32))
     assert window.messages[0]["content"].endswith("结尾")
-    assert (
-        window.messages[1]["content"] == "答复" * 300
-        if not window.cuts
-        else messages[1]["content"].startswith(window.messages[1]["content"])
-    )
+    assert messages[1]["content"].startswith(window.messages[1]["content"])
+    assert [cut.turn for cut in window.cuts] == [1, 0]
     row = encode_window(chat, window.messages, 32)
     assert row.ids[-1] != chat.eos_ids[0], "a cut reply does not get the end token"
     assert len(row.ids) <= 128 + 32
@@ -134,7 +131,8 @@ def test_a_template_that_refuses_the_roles_is_a_clear_error() -> None:
 
 def test_a_template_that_changes_the_past_is_refused() -> None:
     template = (
-        "{% for m in messages %}{{ '[last]' if loop.last else '[old]' }}{{ m['role'] }}:{{ m['content'] }}\n{% endfor %}"
+        "{% for m in messages %}{{ '[last]' if loop.last else '[old]' }}{{ m['role'] }}:"
+        "{{ m['content'] }}\n{% endfor %}"
         "{% if add_generation_prompt %}[last]assistant:{% endif %}"
     )
     base = load_chat_tokenizer("deepseek")

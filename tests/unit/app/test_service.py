@@ -1,0 +1,161 @@
+"""The routes: scopes on every one, errors as problems, hostile input never a 500."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+
+from app import migrations
+from app.auth import SCOPES, create_key
+from app.db import get_engine, writing
+from app.main import create_app
+from app.settings import get_settings
+
+OPEN = {"/healthz", "/readyz"}
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setenv("TALKMILL_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TALKMILL_BROKER_URL", "redis://127.0.0.1:1/0")
+    get_settings.cache_clear()
+    migrations.upgrade()
+    yield TestClient(create_app(), raise_server_exceptions=False)
+    get_engine().dispose()
+    get_settings.cache_clear()
+
+
+def _key(*scopes: str) -> dict[str, str]:
+    with writing() as session:
+        _, token = create_key(session, "test", scopes)
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _routes() -> list[tuple[str, str, str]]:
+    """(method, path, scope) of every route, from the application itself."""
+    found = []
+    for route in create_app().routes:
+        if isinstance(route, APIRoute) and route.path not in OPEN:
+            scopes = [scope for call in route.dependant.dependencies for scope in (call.own_oauth_scopes or [])]
+            for method in route.methods:
+                found.append((method, route.path, scopes[0] if scopes else ""))
+    return found
+
+
+def test_every_route_names_its_scope() -> None:
+    routes = _routes()
+    assert len(routes) > 30
+    assert [route for route in routes if route[2] not in SCOPES] == []
+
+
+def test_no_route_lets_anyone_in_without_its_scope(client: TestClient) -> None:
+    for method, path, scope in _routes():
+        url = path.replace("{conversation_id:path}", "c").replace("{name:path}", "n")
+        for name in ("file", "dataset", "version", "lexicon", "job", "key"):
+            url = url.replace(f"{{{name}_id}}", "x")
+        others = _key(*(SCOPES - {scope}))
+        assert client.request(method, url).status_code == 401, (method, path)
+        assert client.request(method, url, headers={"Authorization": "Bearer tm_wrong"}).status_code == 401
+        answer = client.request(method, url, headers=others)
+        assert answer.status_code == 403, (method, path)
+        assert scope in answer.json()["detail"]
+
+
+def test_an_error_is_a_problem_with_the_openai_member(client: TestClient) -> None:
+    answer = client.get("/v1/files/file-000000000000000000000000", headers={**_key("read"), "x-request-id": "mine-1"})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"] == "mine-1"
+    body = answer.json()
+    assert {"type", "title", "status", "detail", "instance", "error"} <= set(body)
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert client.get("/nowhere").json()["status"] == 404
+    assert client.post("/healthz").json()["status"] == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/datasets", {"name": ""}, "name"),
+        ("/v1/datasets", {"name": "a", "colour": "red"}, "colour"),
+        ("/v1/lexicons", {"name": "a", "words": []}, "words"),
+        ("/v1/keys", {"name": "a", "scopes": ["root"]}, "scopes[0]"),
+        ("/v1/fine_tuning/jobs", {"model": "scratch:tiny", "training_file": "../etc"}, "training_file"),
+        ("/v1/chat/completions", {"model": "m", "messages": []}, "messages"),
+    ],
+)
+def test_a_wrong_field_is_named(client: TestClient, path: str, body: dict[str, object], param: str) -> None:
+    answer = client.post(path, json=body, headers=_key(*SCOPES))
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == param
+
+
+def test_hostile_bodies_and_ids_never_break_the_service(client: TestClient) -> None:
+    headers = _key(*SCOPES)
+    bodies = [b"", b"null", b"[]", b"{", b"\xff\xfe", b"[" * 5000, b'{"name":"\\ud800"}', b'{"name":1e999}', b'"text"']
+    ids = ["..%2f..%2fetc%2fpasswd", "%00", "file-" + "0" * 24, "'; DROP TABLE files; --", "x" * 2000]
+    for method, path, _ in _routes():
+        for hostile in ids:
+            url = path.replace(":path", "")
+            while "{" in url:
+                url = url[: url.index("{")] + hostile + url[url.index("}") + 1 :]
+            assert client.request(method, url, headers=headers).status_code < 500, (method, url)
+        if method in ("POST", "PATCH"):
+            for body in bodies:
+                url = path.split("{")[0].rstrip("/") if "{" in path else path
+                sent = client.request(
+                    method, url, content=body, headers={**headers, "content-type": "application/json"}
+                )
+                assert sent.status_code < 500, (method, url, body)
+
+
+def test_a_revoked_key_opens_nothing(client: TestClient) -> None:
+    admin = _key("admin")
+    made = client.post("/v1/keys", json={"name": "guest", "scopes": ["read"]}, headers=admin).json()
+    guest = {"Authorization": f"Bearer {made['key']}"}
+    assert client.get("/v1/files", headers=guest).status_code == 200
+    assert client.delete(f"/v1/keys/{made['id']}", headers=admin).json()["revoked_at"] is not None
+    assert client.get("/v1/files", headers=guest).status_code == 401
+    assert made["key"] not in client.get("/v1/keys", headers=admin).text
+
+
+def test_a_file_in_use_is_not_deleted(client: TestClient) -> None:
+    headers = _key("read", "curate")
+    file = client.post(
+        "/v1/files", files={"file": ("a", b"{}")}, data={"purpose": "conversations"}, headers=headers
+    ).json()
+    dataset = client.post("/v1/datasets", json={"name": "a"}, headers=headers).json()
+    version = client.post(f"/v1/datasets/{dataset['id']}/versions", json={"files": [file["id"]]}, headers=headers)
+    assert version.status_code == 202
+    refused = client.delete(f"/v1/files/{file['id']}", headers=headers)
+    assert refused.status_code == 409
+    assert refused.headers["x-should-retry"] == "false"
+    assert version.json()["id"] in refused.json()["detail"]
+    assert client.get(f"/v1/versions/{version.json()['id']}/trace", headers=headers).status_code == 409
+
+
+def test_lists_come_in_pages(client: TestClient) -> None:
+    headers = _key("read", "curate")
+    ids = [client.post("/v1/datasets", json={"name": str(i)}, headers=headers).json()["id"] for i in range(5)]
+    seen: list[str] = []
+    after = None
+    while True:
+        page = client.get(
+            "/v1/datasets", params={"limit": 2} | ({"after": after} if after else {}), headers=headers
+        ).json()
+        seen += [item["id"] for item in page["data"]]
+        if not page["has_more"]:
+            break
+        after = seen[-1]
+    assert seen == ids[::-1]
+
+
+def test_the_service_starts_without_heavy_libraries() -> None:
+    code = "import sys, app.main; print([m for m in ('torch','transformers','polars','celery') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

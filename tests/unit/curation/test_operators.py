@@ -1,0 +1,145 @@
+"""What operators do to particular sentences, and what they leave alone."""
+
+from datetime import date
+from pathlib import Path
+
+import jsonschema
+import orjson
+import polars as pl
+import pytest
+
+from curation.errors import RecipeError
+from curation.mixer import apply_edits
+from curation.operator import Lexicon
+from curation.operators.match_sensitive_words import Matcher, MatchSensitiveWords
+from curation.operators.smooth_disfluency import SmoothDisfluency, smooth
+from curation.operators.tag_users import _tags
+from curation.recipe import default_recipe, parse_recipe
+from curation.run import curate
+from curation.statistics import tag_statistics
+
+ROOT = Path(__file__).parent.parent.parent.parent
+
+
+@pytest.mark.parametrize(
+    ("spoken", "written"),
+    [
+        ("我我我想查话费", "我想查话费"),
+        ("我要去北京不对去上海", "我要去上海"),
+        ("呃，那个，我想问一下嗯嗯", "我想问一下"),
+        ("订三张不对四张票", "订四张票"),
+        ("我想，我想问一下", "我想问一下"),
+        ("票价是100元的的景点", "票价是100元的景点"),
+        ("嗯嗯", "嗯。"),
+        ("Um, can you help me", "Can you help me"),
+        ("I want to to fly to Boston, no wait, to Denver", "I want to fly to Denver"),
+    ],
+)
+def test_spoken_language_is_smoothed(spoken: str, written: str) -> None:
+    edits = smooth(spoken, SmoothDisfluency())
+    assert apply_edits(spoken, [(start, end, new) for start, end, new, _ in edits]) == written
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["那个套餐多少钱", "看看", "天天", "慢慢来", "研究研究", "高高兴兴", "谢谢谢谢", "好好好", "适合您，您可以去", "额度是多少", "哈哈哈",
+     "我的号码不对，我的号码是123", "对不对", "为了了解的的确确", "您说的那个，我知道了", "订单号112233445566", "《ER》", "that is all I had had"],
+)  # fmt: skip
+def test_correct_language_survives(text: str) -> None:
+    assert smooth(text, SmoothDisfluency()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "found"),
+    [
+        ("You FUCKing ｆｕｃｋ", ["fuck"], ["ｆｕｃｋ"]),
+        ("have an av", ["av"], ["av"]),
+        ("第③名和第三名", ["第3名"], ["第③名", "第三名"]),
+        ("Ⓕⓤc⒦", ["fuck"], ["Ⓕⓤc⒦"]),
+        ("六合彩开奖", ["六合", "六合彩"], ["六合彩"]),
+    ],
+)
+def test_words_are_found_in_all_their_spellings(text: str, words: list[str], found: list[str]) -> None:
+    matcher = Matcher([Lexicon(tuple(words))], MatchSensitiveWords())
+    assert [text[match.start : match.end] for match in matcher.find(text)] == found
+
+
+def test_an_allowed_phrase_that_contains_a_word_wins() -> None:
+    matcher = Matcher([Lexicon(("色情",), ("反对色情",))], MatchSensitiveWords())
+    assert [match.start for match in matcher.find("反对色情，色情网站")] == [5]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("我今年34岁，我是女生", {"age": "34", "age_band": "25-34", "gender": "female"}),
+        ("我现在住在成都", {"province": "四川省", "city": "成都市", "country": "中国"}),
+        ("我是四川人", {"province": "四川省", "country": "中国"}),
+        ("我在北京", {"province": "北京市", "city": "北京市", "country": "中国"}),
+        ("我是学生", {"crowd": "student"}),
+        ("我妈七十了", {}),
+        ("我要去北京", {}),
+        ("如果我是学生会便宜吗", {}),
+        ("我不是学生", {}),
+        ("我下周在上海出差", {}),
+        ("他说“我是学生”", {}),
+        ("I'm 34 years old and I'm a student", {"age": "34", "age_band": "25-34", "crowd": "student"}),
+    ],
+)
+def test_only_what_users_say_of_themselves_is_a_tag(text: str, expected: dict[str, str]) -> None:
+    tags = _tags({}, [(0, "user", text)], date(2026, 11, 1))
+    assert {tag.field: tag.value for tag in tags} == expected
+
+
+def test_metadata_beats_statements_and_nonsense_is_unknown() -> None:
+    said = [(0, "user", "我今年34岁，我在成都")]
+    told = {tag.field: tag.value for tag in _tags({"age": 50, "性别": "女", "省份": "浙江"}, said, date(2026, 11, 1))}
+    assert told["age"] == "50"
+    assert told["gender"] == "female"
+    assert told["province"] == "浙江省"
+    assert "city" not in told, "a city of another province contradicts"
+    assert not list(_tags({"age": 300, "gender": "?", "city": 7}, [], date(2026, 11, 1)))
+
+
+@pytest.mark.parametrize(
+    ("operators", "param"),
+    [
+        ([{"kind": "fly"}], "operators[0].kind"),
+        ([{"kind": "smooth_disfluency"}, {"kind": "match_sensitive_words", "mask": "##"}], "operators[1].mask"),
+        ([{"kind": "match_sensitive_words", "lexicons": ["lex-0"]}], "operators[0].lexicons"),
+        ([{"kind": "truncate_history"}, {"kind": "smooth_disfluency"}], "operators[1].kind"),
+        ([{"kind": "smooth_disfluency", "speed": 3}], "operators[0].speed"),
+    ],
+)
+def test_a_recipe_that_cannot_work_names_operator_and_field(operators: list[dict[str, object]], param: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe({"operators": operators})
+    assert caught.value.param == param
+
+
+def test_the_fingerprint_is_of_contents_not_of_names() -> None:
+    body = {"operators": [{"kind": "match_sensitive_words", "lexicons": ["lex-a"]}]}
+    one = parse_recipe(body, lexicons={"lex-a": Lexicon(("x",))})
+    other = parse_recipe(
+        {"operators": [{**body["operators"][0], "lexicons": ["lex-b"]}]}, lexicons={"lex-b": Lexicon(("x",))}
+    )
+    changed = parse_recipe(body, lexicons={"lex-a": Lexicon(("y",))})
+    assert one.fingerprint == other.fingerprint != changed.fingerprint
+    assert parse_recipe(parse_recipe(None).resolved).fingerprint == parse_recipe(default_recipe()).fingerprint
+
+
+def test_the_manifest_keeps_its_schema_and_statistics_add_up(examples: Path, tmp_path: Path) -> None:
+    manifest = curate([examples / "dialogues.jsonl"], tmp_path, recipe=parse_recipe(None))
+    jsonschema.validate(manifest, orjson.loads((ROOT / "trainer" / "manifest.schema.json").read_bytes()))
+    counts = manifest["counts"]
+    assert counts["conversations_in"] == counts["conversations_kept"] + counts["conversations_dropped"] == 400
+    segments = [tmp_path / part["path"] for part in manifest["segments"]]
+    for metric, total in (("conversations", counts["conversations_kept"]), ("turns", counts["turns_kept"])):
+        answer = tag_statistics(segments, by=["crowd"], metric=metric)
+        assert answer["total"] == total
+        assert answer["multi_valued"] == ["crowd"]
+    one = tag_statistics(segments, by=["gender"], where=[("province", "四川省"), ("province", "浙江省")])
+    assert one["total"] == sum(
+        tag_statistics(segments, by=["gender"], where=[("province", name)])["total"] for name in ("四川省", "浙江省")
+    )
+    assert pl.read_parquet(segments[0])["user"].struct.field("gender").drop_nulls().is_in(["female", "male"]).all()
