@@ -1,13 +1,15 @@
 """The main job on the real stack: upload, ingest, curate, trace, export, statistics, train, answer."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from running_stack import RunningStack
 
-RECIPE = {"operators": [{"kind": "structure_dialogue"}, {"kind": "smooth_disfluency"}, {"kind": "tag_users"}]}
+from curation.recipe import parse_recipe
+from curation.run import curate
 
 
 def _example_version(stack: RunningStack, examples: Path) -> dict[str, Any]:
@@ -67,8 +69,28 @@ def test_the_digest_does_not_depend_on_workers_or_segments(
         assert other["progress"]["shards_total"] == 1 < version["progress"]["shards_total"]
         assert other["digest"] == version["digest"]
         assert other["counts"] == version["counts"]
+        recipe = parse_recipe(json.loads((examples / "recipe.json").read_text("utf-8")))
+        as_of = date.fromisoformat(version["as_of"])
+        manifest = curate([examples / "dialogues.jsonl"], tmp_path / "command", recipe=recipe, as_of=as_of)
+        assert manifest["digest"] == version["digest"], "the command makes what the service makes"
     finally:
         assert alone.stop() == []
+
+
+def test_a_running_job_is_cancelled_and_its_processes_end(stack: RunningStack, version: dict[str, Any]) -> None:
+    trainer = {"data": {"max_source_length": 128, "max_target_length": 64}, "batch": {"tokens": 1024}}
+    trainer["run"] = {"max_steps": 100_000, "nproc": 2}
+    body = {"model": "scratch:tiny", "training_file": version["id"], "trainer": trainer}
+    job = stack.http.post("/fine_tuning/jobs", json=body).json()
+    path = f"/fine_tuning/jobs/{job['id']}"
+    stack.wait_until(lambda: stack.get(path)["progress"]["step"] > 2, 60)
+    assert stack.get(path)["status"] == "running"
+    assert stack.http.post(f"{path}/cancel").status_code == 200
+    assert stack.ended(path, 40)["status"] == "cancelled"
+    stack.wait_until(lambda: not [p for p in stack.family() if "trainer" in " ".join(p.cmdline())], 10)
+    messages = [event["message"] for event in stack.get(f"{path}/events", limit=100)["data"]]
+    assert "Job cancelled." in messages
+    assert stack.http.post(f"{path}/cancel").status_code == 409
 
 
 @pytest.mark.shared_data
