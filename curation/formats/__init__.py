@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curation.errors import InputError
 from curation.formats import messages
 from curation.formats.messages import RecordError
-from curation.segments import QUARANTINE_SCHEMA, RAW_SCHEMA, write_parquet
+from curation.segments import RAW_SCHEMA, write_parquet
 
 SEGMENT_BYTES = 32 * 2**20
 MAX_LINE_BYTES = 16 * 2**20
 SNIFFED_BYTES = 8192
+QUARANTINE_ARROW = pa.schema([("line", pa.int64()), ("reason", pa.string())])
+"""The reason of each bad record, by line; written segment by segment."""
 BOM = b"\xef\xbb\xbf"
 MAGIC = {
     b"PK\x03\x04": "a zip archive or an office document",
@@ -81,23 +85,30 @@ def ingest(
         InputError: the file is empty or is no text.
     """
     _refuse_unreadable(source)
-    quarantine: list[dict[str, Any]] = []
     segments: list[RawSegment] = []
-    for _, lines in groupby(_lines(source), key=lambda line: line.offset // segment_bytes):
-        rows = list(_conversations(lines, sha256, speakers or {}, quarantine))
-        if rows:
-            segments.append(_write_segment(rows, out / "raw" / f"{len(segments):05d}.parquet"))
-        if on_progress is not None:
-            on_progress(segment_bytes)
+    quarantined = 0
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / ".quarantine.parquet.new"
+    with pq.ParquetWriter(temporary, QUARANTINE_ARROW, compression="zstd") as quarantine:
+        for _, lines in groupby(_lines(source), key=lambda line: line.offset // segment_bytes):
+            bad: list[dict[str, Any]] = []
+            rows = list(_conversations(lines, sha256, speakers or {}, bad))
+            if rows:
+                segments.append(_write_segment(rows, out / "raw" / f"{len(segments):05d}.parquet"))
+            if bad:
+                quarantine.write_table(pa.Table.from_pylist(bad, QUARANTINE_ARROW))
+                quarantined += len(bad)
+            if on_progress is not None:
+                on_progress(segment_bytes)
+    temporary.replace(out / "quarantine.parquet")
     renamed = _rename_repeated(segments, sha256)
-    write_parquet(pl.DataFrame(quarantine, QUARANTINE_SCHEMA, orient="row"), out / "quarantine.parquet")
     return Ingested(
         format=messages.NAME,
         segments=tuple(segments),
         quarantine=out / "quarantine.parquet",
         conversations=sum(segment.conversations for segment in segments),
         turns=sum(segment.turns for segment in segments),
-        quarantined=len(quarantine),
+        quarantined=quarantined,
         warnings=(f"{renamed} repeated conversation ids got the suffix #<sha256>:<line>",) if renamed else (),
     )
 
