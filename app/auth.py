@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -36,22 +36,34 @@ def create_key(
     return key, token
 
 
-def authorize(
-    scopes: SecurityScopes, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> ApiKey:
-    """The request's key, if it is valid and has the route's scopes.
+def authenticate(authorization: str | None) -> ApiKey:
+    """The key of a request with this header; asked before the body is read, so that strangers can fill no disk.
 
     Raises:
         Unauthorized: no key, an unknown, expired or revoked one.
-        Forbidden: a scope is missing.
     """
-    if credentials is None or not credentials.credentials.isascii():
+    kind, _, token = (authorization or "").partition(" ")
+    if kind.lower() != "bearer" or not token or not token.isascii():
         raise Unauthorized("send a key as `Authorization: Bearer tm_…`", code="missing_key")
     with reading() as session:
-        key = session.scalar(select(ApiKey).where(ApiKey.hash == _hash(credentials.credentials)))
+        key = session.scalar(select(ApiKey).where(ApiKey.hash == _hash(token.strip())))
     now = time.time()
     if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
         raise Unauthorized("the key is unknown, expired or revoked", code="invalid_key")
+    return key
+
+
+def authorize(
+    request: Request,
+    scopes: SecurityScopes,
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],  # for the API's description
+) -> ApiKey:
+    """The request's key, if it has the route's scopes.
+
+    Raises:
+        Forbidden: a scope is missing.
+    """
+    key: ApiKey = request.state.key
     missing = set(scopes.scopes) - set(key.scopes)
     if missing:
         raise Forbidden(f"the key lacks the scope {', '.join(sorted(missing))}", code="missing_scope")

@@ -78,9 +78,15 @@ class NotFound(ApiError):  # noqa: N818
 
 
 class Conflict(ApiError):  # noqa: N818
-    """The thing's state forbids it; trying again changes nothing."""
+    """The thing's state forbids it; when that is `permanent`, clients are told not to try again."""
 
     status = 409
+
+    def __init__(
+        self, detail: str, *, param: str | None = None, code: str | None = None, permanent: bool = True
+    ) -> None:
+        super().__init__(detail, param=param, code=code)
+        self.permanent = permanent
 
 
 class Unprocessable(ApiError):  # noqa: N818
@@ -130,10 +136,7 @@ def problem(
         instance=request.url.path,
         error=OpenAIError(message=detail, type=kind, param=param, code=code),
     )
-    permanent = {"x-should-retry": "false"} if status == 409 else {}
-    return JSONResponse(
-        body.model_dump(), status, media_type="application/problem+json", headers={**permanent, **(headers or {})}
-    )
+    return JSONResponse(body.model_dump(), status, media_type="application/problem+json", headers=dict(headers or {}))
 
 
 def internal_error(request: Request, error: Exception) -> JSONResponse:
@@ -145,13 +148,22 @@ def internal_error(request: Request, error: Exception) -> JSONResponse:
 
 def _on_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return api_error(request, error)
+
+
+def api_error(request: Request, error: ApiError) -> JSONResponse:
+    """The answer that tells an error of ours."""
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    if isinstance(error, Conflict) and error.permanent:
+        headers["x-should-retry"] = "false"
     return problem(request, error.status, error.detail, param=error.param, code=error.code, headers=headers)
 
 
 def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if any(item["loc"][0] == "path" for item in error.errors()):
+        return problem(request, 404, "the id in the address names nothing", code="not_found")
     param = _param(first["loc"])
     return problem(request, 422, f"{param or 'body'}: {first['msg']}", param=param, code="invalid_value")
 

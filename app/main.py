@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import errors
+from app.auth import authenticate
 from app.datasets.routes import router as datasets
 from app.db import reading
 from app.files.routes import router as files
@@ -23,6 +25,10 @@ from app.store import get_store
 from app.training.chat import generators
 from app.training.routes import router as training
 
+MAX_BODY_BYTES = 32 * 2**20
+"""Of every request but an upload."""
+FORM_BYTES = 2**20
+"""What a form may hold beside the uploaded file."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
@@ -39,10 +45,12 @@ def create_app() -> FastAPI:
         version=version("talkmill"),
         description="Curates business dialogues into immutable, explained dataset versions and fine-tunes on them.",
         lifespan=_lifespan,
+        max_body_size=MAX_BODY_BYTES,
     )
     errors.install(app)
     app.middleware("http")(_identify)
-    for router in (files, datasets, recipes, lexicons, training, keys):
+    app.include_router(files, max_body_size=get_settings().max_upload_bytes + FORM_BYTES)
+    for router in (datasets, recipes, lexicons, training, keys):
         app.include_router(router)
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"], response_model=None)
@@ -63,11 +71,15 @@ def readyz() -> JSONResponse:
 
 
 async def _identify(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Gives every answer a request id, the client's own where it makes sense; makes faults of ours problems."""
+    """Checks the key before the body is read, gives every answer a request id, makes faults of ours problems."""
     given = request.headers.get("x-request-id", "")
     request_id = given if REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
     try:
+        if request.url.path.startswith("/v1/"):
+            request.state.key = await run_in_threadpool(authenticate, request.headers.get("authorization"))
         response = await call_next(request)
+    except errors.ApiError as error:
+        response = errors.api_error(request, error)
     except Exception as error:  # noqa: BLE001  (the edge of the request)
         response = errors.internal_error(request, error)
     response.headers["x-request-id"] = request_id

@@ -45,6 +45,8 @@ def _producer() -> "Celery":
 
     producer = Celery("talkmill", broker=get_settings().broker_url, set_as_current=False)
     producer.conf.update(celery_options())
+    # A request must not wait for a broker that is away: the sweeper sends what is left.
+    producer.conf.broker_transport_options = {**producer.conf.broker_transport_options, "max_retries": 0}
     return producer
 
 

@@ -5,12 +5,14 @@ Values that depend on the run (`auto`) are resolved by the launcher and written 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Auto = Literal["auto"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, lt=2**53)]
 PRESETS: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 192, "num_layers": 4, "num_heads": 6, "num_kv_heads": 2, "vocab_size": 6144},
     "small": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "num_kv_heads": 4, "vocab_size": 16384},
@@ -29,7 +31,7 @@ class ConfigError(ValueError):
 class Settings(BaseModel):
     """Base of the parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Scratch(Settings):
@@ -79,15 +81,15 @@ class Data(Settings):
 
     version: str
     """Path of a dataset version's manifest.json."""
-    max_source_length: int = Field(1024, ge=16)
+    max_source_length: int = Field(1024, ge=16, le=2**20)
     """Tokens before a reply, template included."""
-    max_target_length: int = Field(512, ge=1)
+    max_target_length: int = Field(512, ge=1, le=2**20)
     """Tokens of a reply."""
     targets: Literal["all", "last"] = "all"
     min_history_ratio: float = Field(0.5, ge=0, le=1)
     validation_share: float = Field(0.05, ge=0, lt=1)
     """Share of the conversations held out, by user; 20 to 2,000, never more than a fifth."""
-    segment_tokens: int | Auto = Field("auto", union_mode="left_to_right")
+    segment_tokens: Count | Auto = Field("auto", union_mode="left_to_right")
     """Tokens of a segment: what a process holds at once."""
     cache_dir: str | None = None
     """Where token vectors are kept between runs; default: beside the manifest."""
@@ -97,21 +99,21 @@ class Data(Settings):
 class Batch(Settings):
     """Tokens of an optimiser's step, over all ranks."""
 
-    tokens: int | Auto = "auto"
+    tokens: Count | Auto = "auto"
     """Source and target tokens; auto: 65,536, lowered until the run has 200 steps, not below 4,096."""
-    micro_tokens: int | Auto = "auto"
+    micro_tokens: Count | Auto = "auto"
     """Tokens of one forward pass of one rank."""
 
 
 class Optim(Settings):
     """AdamW with decoupled decay; linear warm-up, then cosine."""
 
-    peak_lr: float | Auto = "auto"
+    peak_lr: Annotated[float, Field(gt=0)] | Auto = "auto"
     """auto: 5e-5 for a base, 1e-3 from scratch."""
     warmup_ratio: float = Field(0.03, ge=0, le=1)
     """Share of the run; at least 10 steps, at most a tenth of the run."""
     min_lr_ratio: float = Field(0.1, ge=0, le=1)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: float = Field(0.1, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
 
@@ -119,20 +121,20 @@ class Optim(Settings):
 class Run(Settings):
     """How long, how exact, on how many processes."""
 
-    epochs: float = Field(3, gt=0)
-    max_steps: int | None = Field(None, ge=1)
+    epochs: float = Field(3, gt=0, le=10_000)
+    max_steps: int | None = Field(None, ge=1, lt=2**53)
     """Wins over epochs."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Of compute and of communicated parameters; master weights, reductions and moments are always fp32."""
     seed: int = Field(0, ge=0, lt=2**63)
-    nproc: int | Auto = "auto"
+    nproc: Annotated[int, Field(ge=1, le=64)] | Auto = "auto"
     """Processes on this machine; auto: one a GPU, else one."""
 
 
 class Checkpoint(Settings):
     """How often the run can be resumed from."""
 
-    every_steps: int | Auto = "auto"
+    every_steps: Count | Auto = "auto"
     """auto: ten times a run, at least every 500 steps."""
     keep: int = Field(3, ge=1)
 
@@ -140,7 +142,7 @@ class Checkpoint(Settings):
 class Evaluate(Settings):
     """How often the held-out conversations are looked at."""
 
-    every_steps: int | Auto = "auto"
+    every_steps: Count | Auto = "auto"
     """auto: with each checkpoint."""
 
 

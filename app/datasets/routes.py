@@ -14,6 +14,7 @@ from app.datasets import repository, service
 from app.datasets.schemas import DatasetChange, DatasetObject, NewDataset, NewVersion, VersionObject
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import Conflict, NotFound, Unprocessable, responses
+from app.fields import is_current
 from app.files.routes import Deleted
 from app.models import Dataset, Version, new_id
 
@@ -98,7 +99,7 @@ def get_version(version_id: VersionId, session: ReadSession, request: Request, r
     version = repository.get_version(session, version_id)
     if version.status == "succeeded":
         etag = f'"{version.manifest_sha256}"'
-        if request.headers.get("if-none-match") == etag:
+        if is_current(request, etag):
             return Response(status_code=304, headers={"etag": etag})
         response.headers["etag"] = etag
     return service.show_version(session, version)
@@ -177,14 +178,24 @@ def trace(
     return ListOf(data=rows, has_more=more)
 
 
-@router.get("/versions/{version_id}/export", dependencies=[needs("read")], responses=responses(NotFound, Conflict))
-def export(version_id: VersionId, session: ReadSession, format: Literal["openai"] = "openai") -> StreamingResponse:
+@router.get(
+    "/versions/{version_id}/export",
+    response_class=StreamingResponse,
+    dependencies=[needs("read")],
+    responses=responses(NotFound, Conflict),
+)
+def export(
+    request: Request, version_id: VersionId, session: ReadSession, format: Literal["openai"] = "openai"
+) -> Response:
     """The kept rows as JSONL, streamed."""
     from curation.browse import export_lines
 
     version, folder = service.open_version(session, version_id)
+    etag = f'"{version.manifest_sha256}-{format}"'
+    if is_current(request, etag):
+        return Response(status_code=304, headers={"etag": etag})
     name = f"{version.id}.{format}.jsonl"
-    headers = {"content-disposition": f'attachment; filename="{name}"', "etag": f'"{version.manifest_sha256}-{format}"'}
+    headers = {"content-disposition": f'attachment; filename="{name}"', "etag": etag}
     return StreamingResponse(_joined(export_lines(folder, format)), 200, headers, "application/jsonl")
 
 
@@ -206,12 +217,13 @@ def statistics(
     from curation.errors import CurationError
     from curation.statistics import tag_statistics
 
-    conditions = [tuple(condition.split(":", 1)) for condition in where]
-    if any(len(condition) != 2 for condition in conditions):
+    if not all(":" in condition for condition in where):
         raise Unprocessable("where: field:value, as in province:四川省", param="where")
-    _, folder = service.open_version(session, version_id)
+    conditions = [(field, value) for field, _, value in (condition.partition(":") for condition in where)]
+    version, folder = service.open_version(session, version_id)
+    tokenizer = next((op["tokenizer"] for op in version.recipe["operators"] if "tokenizer" in op), None)
     try:
-        answer = tag_statistics(folder.segments, by=by, where=conditions, metric=metric)  # type: ignore[arg-type]
+        answer = tag_statistics(folder.segments, by=by, where=conditions, metric=metric, tokenizer=tokenizer)
     except CurationError as error:
         raise Unprocessable(str(error), param="by") from None
     if format == "json":

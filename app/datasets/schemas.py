@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.fields import JsonObject, Name, Note
+
 FileId = Annotated[str, Field(pattern=r"^file-[0-9a-f]{24}$")]
 
 
@@ -11,16 +13,16 @@ class NewDataset(BaseModel):
     """A dataset to be."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str = Field(min_length=1, max_length=200)
-    description: str | None = Field(None, max_length=10_000)
+    name: Name
+    description: Note | None = None
 
 
 class DatasetChange(BaseModel):
     """What may change of a dataset."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str | None = Field(None, min_length=1, max_length=200)
-    description: str | None = Field(None, max_length=10_000)
+    name: Name | None = None
+    description: Note | None = None
 
 
 class DatasetObject(BaseModel):
@@ -38,8 +40,8 @@ class NewVersion(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     files: list[FileId] = Field(min_length=1, max_length=10_000)
-    recipe: dict[str, Any] | None = None
-    note: str | None = Field(None, max_length=10_000)
+    recipe: JsonObject | None = None
+    note: Note | None = None
 
 
 class ProgressObject(BaseModel):

@@ -98,7 +98,8 @@ def open_version(session: Session, version_id: str) -> "tuple[Version, Folder]":
 
     version = repository.get_version(session, version_id)
     if version.status != "succeeded" or version.manifest_sha256 is None:
-        raise Conflict(f"the version is {version.status}: its data can be read once it has succeeded", code="not_ready")
+        detail = f"the version is {version.status}: its data can be read once it has succeeded"
+        raise Conflict(detail, code="not_ready", permanent=version.status in FINAL)
     store = get_store()
     manifest = orjson.loads(store.path(version.manifest_sha256).read_bytes())
     parts = {name: [store.path(part["sha256"]) for part in manifest[name]] for name in ("segments", "dropped", "trace")}

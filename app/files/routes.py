@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal, get_args
 
-from fastapi import APIRouter, Form, Path, Query, UploadFile
+from fastapi import APIRouter, Form, Path, Query, Request, Response, UploadFile
 from fastapi import File as FileField
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from sqlalchemy import select
 from app.auth import needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import BadRequest, Conflict, NotFound, Unprocessable, responses
+from app.fields import is_current
 from app.files import repository
 from app.models import File, new_id
 from app.queue import add_work
@@ -80,7 +81,7 @@ def upload(
     if purpose not in get_args(Purpose):
         raise Unprocessable(f"purpose: one of {', '.join(get_args(Purpose))}", param="purpose")
     mapping = _speakers(speakers)
-    filename = FilePath(file.filename or "upload").name
+    filename = FilePath(file.filename or "").name.strip(".") or "upload"
     if len(filename) > MAX_FILENAME:
         raise BadRequest(f"the file's name is longer than {MAX_FILENAME} characters", param="file")
     if not file.size:
@@ -124,10 +125,14 @@ def delete(file_id: FileId, session: WriteSession) -> Deleted:
     return Deleted(id=file_id, object="file")
 
 
-@router.get("/{file_id}/content", dependencies=[needs("read")], responses=responses(NotFound))
-def content(file_id: FileId, session: ReadSession) -> StreamingResponse:
+@router.get(
+    "/{file_id}/content", response_class=StreamingResponse, dependencies=[needs("read")], responses=responses(NotFound)
+)
+def content(request: Request, file_id: FileId, session: ReadSession) -> Response:
     """The file's bytes, as they were sent."""
     file = repository.get_file(session, file_id)
+    if is_current(request, f'"{file.sha256}"'):
+        return Response(status_code=304, headers={"etag": f'"{file.sha256}"'})
     headers = {"content-length": str(file.bytes), "content-disposition": "attachment", "etag": f'"{file.sha256}"'}
     return StreamingResponse(_chunks(get_store().path(file.sha256)), 200, headers, "application/octet-stream")
 

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from app.auth import create_key, needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import NotFound, responses
+from app.fields import Name
 from app.models import ApiKey
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
@@ -19,7 +20,7 @@ class NewKey(BaseModel):
     """What the key is for and what it may do."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str = Field(min_length=1, max_length=200)
+    name: Name
     scopes: list[Literal["read", "curate", "train", "admin"]] = Field(min_length=1)
     expires_in_s: float | None = Field(None, gt=0, le=10 * 365 * 86400)
 

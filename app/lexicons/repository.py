@@ -30,5 +30,5 @@ def lexicons_by_id(session: Session, ids: Iterable[str]) -> "dict[str, WordList]
     """The engine's word lists of those ids that exist."""
     from curation.operator import Lexicon as WordList
 
-    rows = session.scalars(select(Lexicon).where(Lexicon.id.in_(list(ids))))
+    rows = [row for name in set(ids) if (row := session.get(Lexicon, name)) is not None]
     return {row.id: WordList(tuple(row.words), tuple(row.allow), row.category) for row in rows}

@@ -9,21 +9,21 @@ from sqlalchemy import select
 from app.auth import needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import NotFound, responses
+from app.fields import Name
 from app.lexicons import repository
 from app.models import Lexicon, new_id
 
 router = APIRouter(prefix="/v1/lexicons", tags=["lexicons"])
-Word = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class NewLexicon(BaseModel):
     """Words, and phrases in which they are allowed."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str = Field(min_length=1, max_length=200)
-    words: list[Word] = Field(min_length=1, max_length=200_000)
-    allow: list[Word] = Field(default_factory=list, max_length=200_000)
-    category: str | None = Field(None, min_length=1, max_length=100)
+    name: Name
+    words: list[Name] = Field(min_length=1, max_length=200_000)
+    allow: list[Name] = Field(default_factory=list, max_length=200_000)
+    category: Name | None = None
 
 
 class LexiconObject(BaseModel):

@@ -4,7 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Number = Annotated[float, Field(gt=0)]
+from app.fields import JsonObject, Text
+
+Number = Annotated[float, Field(gt=0, le=1e6)]
 Auto = Literal["auto"]
 
 
@@ -36,7 +38,7 @@ class NewJob(BaseModel):
     """A fine-tuning job to be."""
 
     model_config = ConfigDict(extra="forbid")
-    model: str = Field(min_length=1, max_length=1000)
+    model: Text = Field(min_length=1, max_length=1000)
     """scratch:<preset>, a folder that the operator of the service allowed, or a finished fine-tune."""
     training_file: str = Field(pattern=r"^ver-[0-9a-f]{24}$")
     """A dataset version that has succeeded."""
@@ -44,8 +46,10 @@ class NewJob(BaseModel):
     method: Method | None = None
     suffix: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     seed: int | None = Field(None, ge=0, lt=2**63)
-    metadata: dict[str, str] | None = None
-    trainer: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[Text, Text] | None = Field(None, max_length=16)
+    validation_file: None = None
+    integrations: None = None
+    trainer: JsonObject = Field(default_factory=dict)
     """A part of the trainer's own settings."""
 
 

@@ -1,5 +1,6 @@
 """The rules of fine-tuning jobs: which settings a request makes, what may be cancelled, how a job is told."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -112,16 +113,26 @@ def _model(session: Session, name: str, given: dict[str, Any]) -> dict[str, Any]
             raise Unprocessable(
                 f"model: unknown preset, known are {', '.join(SCRATCH + p for p in PRESETS)}", param="model"
             )
-        return {**given, "scratch": {"preset": preset, **given.get("scratch", {})}}
+        sizes = given.get("scratch", {})
+        if not isinstance(sizes, dict):
+            raise Unprocessable("trainer.model.scratch: must be an object", param="trainer.model.scratch")
+        return {**given, "scratch": {"preset": preset, **sizes}}
     if repository.find_model(session, name) is not None:
         return {**given, "base": name}
-    folder = Path(name)
+    folder = Path(os.path.realpath(name))
     allowed = [root.resolve() for root in get_settings().model_folders]
-    if folder.is_absolute() and any(folder.resolve().is_relative_to(root) for root in allowed):
-        return {**given, "base": str(folder.resolve())}
+    if Path(name).is_absolute() and any(folder.is_relative_to(root) for root in allowed) and _is_model(folder):
+        return {**given, "base": str(folder)}
     raise Unprocessable(
         "model: neither scratch:<preset>, nor a finished fine-tune, nor an allowed folder", param="model"
     )
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").is_file()
+    except OSError:  # such as a name too long
+        return False
 
 
 def _check(config: dict[str, Any], version: Version) -> TrainConfig:
