@@ -66,7 +66,13 @@ class File(Base):
     """uploaded, processing, processed, error"""
     status_details: Mapped[str | None]
     format: Mapped[str | None]
+    """What ingest detected: messages, sharegpt, alpaca, flat_turns; labels, pairs, preferences, lexicon."""
+    detection: Mapped[Json] = mapped_column(default=dict)
+    """How it was read: container, compression, encoding, columns, roles by speaker."""
     speakers: Mapped[Json] = mapped_column(default=dict)
+    """The upload's own map of speaker to role."""
+    columns: Mapped[Json] = mapped_column(default=dict)
+    """The upload's own map of the file's column names to ours."""
     counts: Mapped[Json] = mapped_column(default=dict)
     warnings: Mapped[list[str]] = mapped_column(default=list)
     quarantine_sha256: Mapped[str | None]
@@ -143,6 +149,41 @@ class Lexicon(Base):
     created_at: Mapped[float] = mapped_column(default=time.time, index=True)
 
 
+class LearnedFilter(Base):
+    """A filter trained from labels: its artefact is the blob `artefact_sha256`, immutable once it succeeded."""
+
+    __tablename__ = "learned_filters"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    """classifier"""
+    name: Mapped[str]
+    file_id: Mapped[str] = mapped_column(ForeignKey("files.id"), index=True)
+    request: Mapped[Json] = mapped_column(default=dict)
+    """Hold-out and hyperparameters as asked for."""
+    status: Mapped[str] = mapped_column(default="queued")
+    """queued, running, succeeded, failed, cancelled"""
+    digest: Mapped[str | None]
+    """Part of the fingerprint of every recipe that names the filter."""
+    artefact_sha256: Mapped[str | None]
+    metrics: Mapped[Json] = mapped_column(default=dict)
+    warnings: Mapped[list[str]] = mapped_column(default=list)
+    error: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+    finished_at: Mapped[float | None]
+
+
+class RegisteredModel(Base):
+    """A base model under a name: a Hugging Face folder whose files are blobs."""
+
+    __tablename__ = "models"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The name that jobs give as `model`."""
+    files: Mapped[list[Json]]
+    """name, sha256 and bytes of each file."""
+    digest: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+
+
 class Job(Base):
     """A fine-tuning job; `run_dir` lies under the runs folder and is named by the id."""
 
@@ -213,10 +254,37 @@ class JobFile(Base):
     bytes: Mapped[int]
 
 
+class KeptAnswer(Base):
+    """What a POST was answered, so that a retry gets the same resource instead of a second one."""
+
+    __tablename__ = "kept_answers"
+    __table_args__ = (
+        UniqueConstraint("api_key_id", "idempotency_key"),
+        Index("ix_kept_answers_request", "api_key_id", "request_sha256", "created_at"),
+    )
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    api_key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    idempotency_key: Mapped[str | None]
+    request_sha256: Mapped[str]
+    """Of path, query, parsed fields and file contents."""
+    status: Mapped[int]
+    body: Mapped[Json]
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+
+
+class Secret(Base):
+    """A random secret that all processes of the service share, such as the one that signs download URLs."""
+
+    __tablename__ = "secrets"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
 class Work(Base):
     """A piece of background work and its lease.
 
-    `kind` is ingest (subject: file), plan, curate, close (subject: version) or train (subject: job). Whoever holds
+    `kind` is ingest (subject: file), plan, curate, close (subject: version), learn (subject: learned filter) or train
+    (subject: job). Whoever holds
     `owner` and `fence` may commit a result; the fence grows with every claim, so a late worker is turned away.
     """
 
