@@ -50,6 +50,16 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Curated:
+    """What curating conversations gave: frames of SEGMENT_SCHEMA, TRACE_SCHEMA and DROPPED_SCHEMA, and the counts."""
+
+    rows: pl.DataFrame
+    trace: pl.DataFrame
+    dropped: pl.DataFrame
+    counts: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class SegmentResult:
     """What curating one raw segment gave."""
 
@@ -78,8 +88,19 @@ def curate_segment(
 
     `ordinal` is the segment's place in the version, `file` its file's; `ids` renames conversations by line.
     """
-    dialogues = _load(raw, ids or {})
-    loaded = dialogues
+    made = curate_frame(_read_raw(raw, ids or {}), recipe, as_of=as_of, file=file)
+    name = f"{ordinal:05d}.parquet"
+    return SegmentResult(
+        segment=_write(made.rows, out, f"segments/{name}"),
+        trace=_write(made.trace, out, f"trace/{name}"),
+        dropped=_write(made.dropped, out, f"dropped/{name}"),
+        counts=made.counts,
+    )
+
+
+def curate_frame(raw: pl.DataFrame, recipe: Recipe, *, as_of: date, file: int = 0) -> Curated:
+    """Curates conversations in memory: rows of RAW_SCHEMA whose ids differ."""
+    loaded = dialogues = _load(raw)
     outcomes: list[Outcome] = []
     for step in recipe.bind(as_of):
         outcomes.append(run_step(dialogues, step))
@@ -89,13 +110,7 @@ def curate_segment(
     rows = pl.DataFrame(list(_rows(dialogues, windows, tags, file)), SEGMENT_SCHEMA, orient="row")
     trace = _trace(loaded.conversations, outcomes)
     dropped = _dropped(loaded.conversations, outcomes, recipe, file)
-    name = f"{ordinal:05d}.parquet"
-    return SegmentResult(
-        segment=_write(rows, out, f"segments/{name}"),
-        trace=_write(trace, out, f"trace/{name}"),
-        dropped=_write(dropped, out, f"dropped/{name}"),
-        counts=_counts(loaded, rows, trace, dropped, recipe),
-    )
+    return Curated(rows, trace, dropped, _counts(loaded, rows, trace, dropped, recipe))
 
 
 def close_version(
@@ -233,12 +248,16 @@ def _report(out: Path, inputs: Sequence[Path], ingested: Sequence[Ingested], man
     write_json({"counts": manifest["counts"], "warnings": manifest["warnings"], "files": files}, out / "report.json")
 
 
-def _load(raw: Path, ids: Mapping[int, str]) -> Dialogues:
+def _read_raw(raw: Path, ids: Mapping[int, str]) -> pl.DataFrame:
     frame = pl.read_parquet(raw)
-    if ids:
-        new = pl.col("line").replace_strict(dict(ids), default=None, return_dtype=pl.String)
-        frame = frame.with_columns(id=pl.coalesce(new, "id"))
-    frame = frame.with_row_index("conversation")
+    if not ids:
+        return frame
+    new = pl.col("line").replace_strict(dict(ids), default=None, return_dtype=pl.String)
+    return frame.with_columns(id=pl.coalesce(new, "id"))
+
+
+def _load(raw: pl.DataFrame) -> Dialogues:
+    frame = raw.with_row_index("conversation")
     turns = (
         frame.select("conversation", pl.col("messages"))
         .explode("messages")
