@@ -10,7 +10,16 @@ from typing import Any
 
 import polars as pl
 
-from curation.operator import EDITS, PROPOSALS, ConversationProposals, Dialogues, Operator, OperatorConfig, Resources
+from curation.operator import (
+    BLANK,
+    EDITS,
+    PROPOSALS,
+    ConversationProposals,
+    Dialogues,
+    Operator,
+    OperatorConfig,
+    Resources,
+)
 from curation.segments import TRACE_SCHEMA
 from trainer.dialogues import Window
 
@@ -88,7 +97,7 @@ def _apply(dialogues: Dialogues, proposals: ConversationProposals, step: Step) -
     if not gone.is_empty():
         turns = turns.filter(~pl.col("row").is_in(gone["row"].implode()))
         removed = gone.filter(
-            pl.col("action") == "drop_turn", pl.col("role") != "system", pl.col("text").str.strip_chars() != ""
+            pl.col("action") == "drop_turn", pl.col("role") != "system", ~pl.col("text").str.contains(BLANK)
         )
         turns, mended, replyless = _mend(dialogues.turns, turns, removed, kind)
         traces.append(mended)

@@ -32,6 +32,8 @@ PROPOSALS = pl.Schema(
 drop_conversation, flag, no_learn.
 """
 EDITS = ("edit", "mask")
+BLANK = r"^[\s\p{Z}\p{Cc}\p{Cf}]*$"
+"""A text without anything visible: white space, control and zero-width characters."""
 TAGS = pl.Schema(
     {
         "conversation": pl.UInt32,

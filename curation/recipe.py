@@ -20,6 +20,7 @@ from curation.operators.match_sensitive_words import builtin_lexicon
 
 DEFAULT_ORDER = (
     "structure_dialogue",
+    "normalize_text",
     "smooth_disfluency",
     "tag_users",
     "match_sensitive_words",

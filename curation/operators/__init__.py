@@ -2,10 +2,18 @@
 
 from curation.operators import (
     match_sensitive_words,
+    normalize_text,
     smooth_disfluency,
     structure_dialogue,
     tag_users,
     truncate_history,
 )
 
-__all__ = ["match_sensitive_words", "smooth_disfluency", "structure_dialogue", "tag_users", "truncate_history"]
+__all__ = [
+    "match_sensitive_words",
+    "normalize_text",
+    "smooth_disfluency",
+    "structure_dialogue",
+    "tag_users",
+    "truncate_history",
+]

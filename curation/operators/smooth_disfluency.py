@@ -5,11 +5,11 @@ emphasis (好好好) stay. A native pre-filter finds the texts that may need wor
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import polars as pl
 
+from curation.draft import Draft
 from curation.operator import PROPOSALS, OperatorConfig, Resources, operator
 
 HAN = "\u4e00-\u9fff"
@@ -103,40 +103,6 @@ class SmoothDisfluency(OperatorConfig):
     """Phrases that stay untouched, product names for example."""
 
 
-@dataclass
-class Draft:
-    """A text in the making that remembers where its characters came from and why others went."""
-
-    original: str
-    text: str = field(init=False)
-    origins: list[int] = field(init=False)
-    """Offset in the original of each character of `text`."""
-    reasons: dict[int, str] = field(default_factory=dict)
-    """Code by offset of each deleted character of the original."""
-
-    def __post_init__(self) -> None:
-        self.text = self.original
-        self.origins = list(range(len(self.original)))
-
-    def delete(self, start: int, end: int, code: str) -> None:
-        """Takes a slice out of the current text."""
-        for offset in self.origins[start:end]:
-            self.reasons[offset] = code
-        self.text = self.text[:start] + self.text[end:]
-        del self.origins[start:end]
-
-    def edits(self) -> Iterator[tuple[int, int, str, str]]:
-        """(start, end, replacement, code) of each run of deleted characters of one code."""
-        offset, length = 0, len(self.original)
-        while offset < length:
-            code = self.reasons.get(offset)
-            start = offset
-            while offset < length and self.reasons.get(offset) == code:
-                offset += 1
-            if code is not None:
-                yield start, offset, "", code
-
-
 @operator(
     kind="smooth_disfluency",
     version=1,
@@ -184,7 +150,7 @@ def smooth(
             break
     if not re.search(r"\w", draft.text):
         return []
-    return _capitalise(draft, list(draft.edits()))
+    return _capitalise(draft, draft.edits())
 
 
 def _may_need_work(config: SmoothDisfluency) -> pl.Expr:

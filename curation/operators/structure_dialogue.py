@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from curation.operator import PROPOSALS, ConversationProposals, Dialogues, OperatorConfig, Resources, operator
+from curation.operator import BLANK, PROPOSALS, ConversationProposals, Dialogues, OperatorConfig, Resources, operator
 
 
 class StructureDialogue(OperatorConfig):
@@ -16,14 +16,17 @@ class StructureDialogue(OperatorConfig):
 
 @operator(
     kind="structure_dialogue",
-    version=1,
+    version=2,
     scope="conversation",
     config=StructureDialogue,
-    codes=("merged", "empty_turn", "no_reply"),
+    codes=("merged", "empty_turn", "no_reply", "partly_not_learned"),
 )
 def structure_dialogue(dialogues: Dialogues, config: StructureDialogue, resources: Resources) -> ConversationProposals:
-    """Proposes merges and drops; a merged text is appended to the first turn of its run."""
-    empty = pl.col("text").str.strip_chars() == ""
+    """Proposes merges and drops; a merged text is appended to the first turn of its run.
+
+    A merged reply of which a part is not to be learned is not learned.
+    """
+    empty = pl.col("text").str.contains(BLANK)
     spoken = dialogues.turns.filter(~empty).with_columns(
         new_run=(pl.col("role") != pl.col("role").shift(1)).fill_null(value=True).over("conversation")
     )
@@ -34,10 +37,13 @@ def structure_dialogue(dialogues: Dialogues, config: StructureDialogue, resource
         .over("conversation", pl.col("new_run").cast(pl.UInt32).cum_sum().over("conversation")),
     )
     rest = spoken.filter(~pl.col("new_run"))
+    unlearned = rest.filter(pl.col("role") == "assistant", pl.col("weight") == 0)["first"].implode()
+    tainted = spoken.filter(pl.col("row").is_in(unlearned) & (pl.col("weight").fill_null(1) != 0))
     parts = [
         _verdicts(dialogues.turns.filter(empty), "drop_turn", "empty_turn"),
         _verdicts(rest, "merge", "merged"),
         _appended(spoken, rest, config.join),
+        _verdicts(tainted, "no_learn", "partly_not_learned"),
     ]
     drops = {}
     if config.require_reply:

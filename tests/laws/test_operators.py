@@ -16,7 +16,8 @@ from curation.run import curate
 
 VOCABULARY = st.sampled_from(
     ["嗯", "呃，", "那个，", "我我我", "我想", "查话费", "，", "。", "不对", "去北京", "去上海", "天天", "看看", "谢谢谢谢", "的的", "um, ",
-     "I I ", "want to ", "you know, ", "王八蛋", "FUCK", "fuck", "我今年34岁", "我在成都", "张女士您好", "😀", "\x00", " ", "三张", "四张票"]
+     "I I ", "want to ", "you know, ", "王八蛋", "FUCK", "fuck", "我今年34岁", "我在成都", "张女士您好", "😀", "\x00", " ", "三张", "四张票",
+     "ＡＢ", "１：", "\u200b", "\u200d", "👩", "\u3000", "\r\n", "\n", "  ", "！！", "?", "。", "&amp;", "nbsp;", "<br>", "</p>", "<", "`", "ｶ", "ﾞ"]
 )  # fmt: skip
 TEXT = st.lists(VOCABULARY, max_size=8).map("".join)
 TURN = st.tuples(st.sampled_from(["user", "assistant", "system"]), TEXT)
