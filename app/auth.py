@@ -36,6 +36,12 @@ def create_key(
     return key, token
 
 
+def is_known(token: str) -> bool:
+    """Whether the database has this key, valid or not."""
+    with reading() as session:
+        return session.scalar(select(ApiKey.id).where(ApiKey.hash == _hash(token.strip()))) is not None
+
+
 def authenticate(authorization: str | None) -> ApiKey:
     """The key of a request with this header; asked before the body is read, so that strangers can fill no disk.
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from app.settings import Settings, get_settings
+from app.settings import get_settings
 
 
 def fail(message: str) -> NoReturn:
@@ -44,14 +44,15 @@ def up(data_dir: Path | None, host: str, port: int, workers: int) -> None:
     from app.stack import Stack, StackError, run_stack
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    settings = get_settings() if data_dir is None else Settings(data_dir=data_dir)
+    if data_dir is not None:
+        os.environ["TALKMILL_DATA_DIR"] = str(data_dir.absolute())
 
     def announce(stack: Stack) -> None:
         click.echo(f"Talkmill answers at {stack.url} (its API is described at {stack.url}/docs).")
         click.echo(f"The admin key lies in {stack.key_path}. Ctrl-C stops everything.")
 
     try:
-        run_stack(settings, host, port, workers, announce)
+        run_stack(get_settings(), host, port, workers, announce)
     except StackError as error:
         fail(str(error))
 

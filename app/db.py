@@ -20,6 +20,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from app.settings import get_settings
 
 BUSY_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 5
+POOL_SIZE = 5
+MAX_OVERFLOW = 15
+"""Connections beyond the pool at a peak: a process of the API answers 40 requests at once, a worker needs three."""
 
 
 class clock_s(FunctionElement[float]):  # noqa: N801  (an SQL function, named as such)
@@ -64,7 +68,13 @@ def _begin_sqlite(connection: Connection) -> None:
 def engine_for(url: str) -> Engine:
     """The process's engine for `url`."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=POOL_SIZE,
+            max_overflow=MAX_OVERFLOW,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "talkmill"},
+        )
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -108,7 +108,7 @@ def _broker() -> str:
 
 def _store() -> str:
     try:
-        get_store()
+        get_store().check()
     except OSError as error:
         return type(error).__name__
     return "ok"

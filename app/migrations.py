@@ -1,5 +1,7 @@
 """Brings the database's tables to the revision that this code needs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -7,12 +9,28 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from app.db import get_engine
 from app.models import Base
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+
+ADVISORY_LOCK = 7_245_501_986
+"""Any number that nobody else uses in the database."""
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """PostgreSQL: waits for whoever migrates now. SQLite's own lock does the same from a migration's first statement."""
+    engine = get_engine()
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with engine.begin() as connection:
+        connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
+        yield
 
 
 @lru_cache(maxsize=1)
@@ -23,13 +41,15 @@ def _config() -> Config:
 
 
 def upgrade(revision: str = "head") -> None:
-    """Upgrades to `revision`; nothing to do on a current database."""
-    command.upgrade(_config(), revision)
+    """Upgrades to `revision`; nothing to do on a current database. Two processes at once take turns."""
+    with _one_at_a_time():
+        command.upgrade(_config(), revision)
 
 
 def downgrade(revision: str) -> None:
     """Goes back to `revision`, `base` for empty."""
-    command.downgrade(_config(), revision)
+    with _one_at_a_time():
+        command.downgrade(_config(), revision)
 
 
 def differences(connection: Connection) -> list[object]:

@@ -6,24 +6,29 @@ or on PostgreSQL, Redis and S3.
 
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 
 class Settings(BaseSettings):
     """Where things lie and how long they may take; all have defaults for one machine."""
 
-    model_config = SettingsConfigDict(env_prefix="TALKMILL_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TALKMILL_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     data_dir: Path = Path(".talkmill")
     """Folder of everything the embedded stack writes: database, store, broker, run directories, admin key."""
     database_url: str = ""
-    """SQLAlchemy URL; empty means SQLite inside `data_dir`."""
+    """`postgresql://user:password@host/name` or any SQLAlchemy URL of these two; empty means SQLite in `data_dir`."""
     broker_url: str = ""
-    """Celery broker; `talkmill up` fills it with the embedded Valkey's address."""
+    """`redis://:password@host:port/0`; empty means that `talkmill up` starts a Valkey of its own."""
     store_url: str = ""
-    """Where blobs lie; empty means the folder `store` inside `data_dir`."""
+    """Where blobs lie: a folder, or `s3://bucket/prefix` with `AWS_*` variables; empty means `store` in `data_dir`."""
+    cache_bytes: int = Field(default=20 * 2**30, ge=0)
+    """How much of an S3 store is kept on this machine; what was used least recently goes first."""
     model_folders: list[Path] = []
     """Folders under which a fine-tuning job may name a local base model."""
 
@@ -42,13 +47,55 @@ class Settings(BaseSettings):
     chat_idle_s: float = Field(default=300.0, gt=0)
     """A generation process that served nobody for this long is stopped."""
 
+    @field_validator("database_url")
+    @classmethod
+    def _with_our_driver(cls, url: str) -> str:
+        """Takes the URLs that other tools write for PostgreSQL too."""
+        if not url:
+            return url
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise ValueError("must be a URL such as postgresql://user:password@host:5432/talkmill") from None
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.drivername not in ("postgresql+psycopg", "sqlite"):
+            raise ValueError(f"must start with postgresql:// or sqlite://, not {parsed.drivername}://")
+        return parsed.render_as_string(hide_password=False)
+
+    @field_validator("store_url")
+    @classmethod
+    def _known_store(cls, url: str) -> str:
+        scheme, separator, rest = url.partition("://")
+        if separator and scheme not in ("file", "s3"):
+            raise ValueError(f"must be a folder, file:///folder or s3://bucket/prefix, not {scheme}://")
+        if scheme == "file" and separator and not rest.startswith("/"):
+            raise ValueError("must name a folder of this machine: file:///folder")
+        if scheme == "s3" and separator and not rest.strip("/"):
+            raise ValueError("must name a bucket: s3://bucket/prefix")
+        return url
+
     @property
     def sqlalchemy_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'talkmill.db'}"
 
     @property
-    def store_path(self) -> str:
-        return self.store_url or str(self.data_dir.absolute() / "store")
+    def bucket(self) -> tuple[str, str] | None:
+        """Bucket and prefix of an S3 store; None where blobs lie in a folder."""
+        parts = urlsplit(self.store_url)
+        return (parts.netloc, parts.path.strip("/")) if parts.scheme == "s3" else None
+
+    @property
+    def store_dir(self) -> Path:
+        """Where blobs lie when they lie in a folder."""
+        if self.store_url.startswith("file://"):
+            return Path(unquote(urlsplit(self.store_url).path))
+        return Path(self.store_url).absolute() if self.store_url else self.data_dir.absolute() / "store"
+
+    @property
+    def cache_dir(self) -> Path:
+        """What this machine keeps of an S3 store."""
+        return self.data_dir.absolute() / "cache"
 
     @property
     def runs_dir(self) -> Path:
@@ -63,5 +110,14 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The process's settings; read from the environment the first time."""
-    return Settings()
+    """The process's settings; read from the environment the first time.
+
+    Raises:
+        SystemExit: a variable makes no sense; the one line of the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SystemExit(f"Error: TALKMILL_{'.'.join(map(str, first['loc'])).upper()}: {reason}") from None

