@@ -1,6 +1,7 @@
 """`talkmill train CONFIG.json --out RUN_DIR [--nproc N]`, the same as `python -m trainer`."""
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ EXIT_USAGE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains, or with `generate` as first argument, answers."""
+    """Trains; with `generate` as first argument, answers; with `inspect`, tells what a base model is."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    commands = {"generate": _generate, "inspect": _inspect}
     try:
-        return _generate(given[1:]) if given[:1] == ["generate"] else _train(given)
+        return commands[given[0]](given[1:]) if given and given[0] in commands else _train(given)
     except ConfigError as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_USAGE
@@ -45,6 +47,16 @@ def _generate(given: Sequence[str]) -> int:
     from trainer.generate import main as serve
 
     serve(options.run_dir, options.checkpoint)
+    return 0
+
+
+def _inspect(given: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m trainer inspect", description="Open a base model; facts as JSON.")
+    parser.add_argument("folder", type=Path, help="Hugging Face folder")
+    options = parser.parse_args(given)
+    from trainer.inspection import inspect
+
+    print(json.dumps(inspect(options.folder), ensure_ascii=False))  # noqa: T201
     return 0
 
 

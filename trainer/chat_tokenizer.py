@@ -59,7 +59,7 @@ class ChatTokenizer:
         self.config = config
         self.has_own_template = template is not None
         self.template = template if template is not None else CHATML
-        self.tokenizer = Tokenizer.from_str(tokenizer_json)
+        self.tokenizer = _parse_tokenizer(tokenizer_json)
         if template is None:
             self.tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in CHATML_TOKENS])
         parts = json.loads(tokenizer_json)
@@ -68,7 +68,10 @@ class ChatTokenizer:
         self.special_tokens = {name: text for name in NAMED_TOKENS if (text := _token_text(config.get(name)))}
         identity = json.dumps([tokenizer_json, self.template, self.special_tokens], ensure_ascii=False)
         self.fingerprint = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
-        self._template = _environment().from_string(self.template)
+        try:
+            self._template = _environment().from_string(self.template)
+        except jinja2.TemplateSyntaxError as error:
+            raise DialogueError(f"the chat template is not valid: {error}") from None
         self._special_ids = {
             index for index, token in self.tokenizer.get_added_tokens_decoder().items() if token.special
         }
@@ -221,6 +224,13 @@ def load_chat_tokenizer(name_or_folder: str) -> ChatTokenizer:
         return ChatTokenizer(name_or_folder, tokenizer_json, config, _read_template(folder, config))
     except json.JSONDecodeError as error:
         raise DialogueError(f"tokenizer files in {name_or_folder} are damaged: {error}") from None
+
+
+def _parse_tokenizer(tokenizer_json: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(tokenizer_json)
+    except Exception as error:  # noqa: BLE001  (the library raises nothing more special)
+        raise DialogueError(f"tokenizer.json is damaged: {error}") from None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

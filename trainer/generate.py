@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import load_config
 from trainer.dialogues import DialogueError, truncate_prompt
+from trainer.model import LanguageModelLoss, build, load_structure, open_base
 
 MAX_NEW_TOKENS = 4096
 
@@ -31,10 +32,9 @@ def load(run_dir: Path, checkpoint: Path | None) -> tuple[PreTrainedModel, ChatT
     """A run's finished model, or one of its checkpoints; or any model folder."""
     folder = run_dir / "model" if (run_dir / "model").is_dir() else run_dir
     if checkpoint is None:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.bfloat16)
-        return model.eval(), load_chat_tokenizer(str(folder))
+        chat = load_chat_tokenizer(str(folder))
+        return open_base(folder, chat, torch.bfloat16).eval(), chat
     from trainer.checkpoint import load_weights
-    from trainer.model import LanguageModelLoss, build, load_structure
 
     chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
     config = load_config(run_dir / "config.json")

@@ -39,7 +39,7 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
     if config.model.base is not None:
         from trainer.model import check_base
 
-        check_base(Path(config.model.base))
+        check_base(Path(config.model.base), config.row_tokens)
     lock = RunLock(run_dir)
     lock.own()
     if _finished(run_dir):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -42,22 +43,51 @@ def scratch_structure(config: TrainConfig, chat: ChatTokenizer) -> LlamaConfig:
     )
 
 
-def check_base(folder: Path) -> None:
-    """Refuses a base that is incomplete or wants to run its own code.
+def check_base(folder: Path, row_tokens: int = 0) -> None:
+    """Refuses a base that is incomplete, wants to run its own code, or knows fewer positions than a row has.
 
     Raises:
-        ConfigError: saying what is missing.
+        ConfigError: saying what is wrong.
     """
-    try:
-        structure = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, json.JSONDecodeError):
-        raise ConfigError(f"model.base: no readable config.json in {folder}") from None
-    if "auto_map" in structure:
+    structure = _read_object(folder / "config.json")
+    if structure is None:
+        raise ConfigError(f"model.base: no readable config.json in {folder}")
+    tokenizer = _read_object(folder / "tokenizer_config.json") or {}
+    if any("auto_map" in part or part.get("trust_remote_code") for part in (structure, tokenizer)):
         raise ConfigError("model.base: the model wants to run code of its own, which is never done")
     if not any(folder.glob("*.safetensors")):
         raise ConfigError(f"model.base: no safetensors in {folder}")
     if structure.get("is_encoder_decoder"):
         raise ConfigError("model.base: the model is no causal decoder")
+    if "quantization_config" in structure:
+        raise ConfigError("model.base: the weights are quantised, and only full ones can be trained")
+    positions = structure.get("max_position_embeddings")
+    if isinstance(positions, int) and positions < row_tokens:
+        raise ConfigError(
+            f"data.max_source_length and max_target_length make {row_tokens} tokens, "
+            f"the base knows {positions} positions"
+        )
+
+
+def open_base(folder: Path, chat: ChatTokenizer, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A folder's model with all its weights, and room for every token of its tokenizer.
+
+    Raises:
+        ConfigError: `transformers` cannot open it, or weights are missing.
+    """
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False,
+            output_loading_info=True,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError) as e:
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise ConfigError(f"model.base: transformers cannot open it: {reason}") from None
+    if missing := sorted(found["missing_keys"]):
+        raise ConfigError(f"model.base: the safetensors lack {len(missing)} of the weights, {missing[0]} first")
+    if chat.vocab_size > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(chat.vocab_size)
+    return model
 
 
 def build(config: TrainConfig, structure: PreTrainedConfig, chat: ChatTokenizer) -> PreTrainedModel:
@@ -66,11 +96,7 @@ def build(config: TrainConfig, structure: PreTrainedConfig, chat: ChatTokenizer)
     if config.model.base is None:
         model = AutoModelForCausalLM.from_config(structure, dtype=torch.float32)
     else:
-        model = AutoModelForCausalLM.from_pretrained(
-            config.model.base, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
-        if chat.vocab_size > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(chat.vocab_size)
+        model = open_base(Path(config.model.base), chat)
     model.config.use_cache = False
     return model
 
@@ -80,6 +106,14 @@ def load_structure(config: TrainConfig, chat: ChatTokenizer) -> PreTrainedConfig
     if config.model.base is None:
         return scratch_structure(config, chat)
     return AutoConfig.from_pretrained(config.model.base, local_files_only=True, trust_remote_code=False)
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 class LanguageModelLoss(nn.Module):

@@ -23,6 +23,8 @@ from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric, Json, V
 from app.process import kill_group, start, stop
 from app.settings import get_settings
 from app.store import get_store
+from app.training.folders import lay_out
+from app.training.repository import model_files
 from worker.celery_app import stopping
 from worker.curating import CannotBeDoneError
 from worker.leases import Lease, LeaseLostError, finish, give_back
@@ -41,13 +43,13 @@ def train(lease: Lease, lost: threading.Event) -> None:
         job = session.get_one(Job, lease.subject)
         version = session.get_one(Version, job.version_id)
         named = job.config["model"].get("base")
-        base = session.scalar(select(Job.id).where(Job.fine_tuned_model == named)) if named else None
+        base_files = model_files(session, named) if named else None
         if job.status in ("succeeded", "failed", "cancelled"):
             finish(session, lease, {"status": job.status})
             return
         job.status = "running"
     run_dir = get_settings().runs_dir / job.id
-    config_path = _write_config(job, _materialise(version), base)
+    config_path = _write_config(job, _materialise(version), base_files)
     mirror = Mirror(job.id, run_dir)
     mirror.start_over()
     trainer = start(
@@ -89,28 +91,17 @@ def _materialise(version: Version) -> Path:
     return manifest_path
 
 
-def _write_config(job: Job, manifest: Path, base_job: str | None) -> Path:
+def _write_config(job: Job, manifest: Path, base_files: dict[str, str] | None) -> Path:
     """Completes the job's settings by what this machine decides: where data and base lie, how many processes."""
     config: Json = {**job.config}
-    if base_job is not None:
-        config["model"] = {**config["model"], "base": str(_materialise_model(base_job))}
+    if base_files is not None:
+        config["model"] = {**config["model"], "base": str(lay_out(base_files))}
     config["data"] = {**config.get("data", {}), "version": str(manifest), "cache_dir": str(_cache_dir())}
     config["run"] = {"nproc": get_settings().train_nproc, **config.get("run", {})}
     path = get_settings().runs_dir / f"{job.id}.request.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(orjson.dumps(config))
     return path
-
-
-def _materialise_model(job_id: str) -> Path:
-    """Lays a finished job's model out as a folder on this machine."""
-    folder = get_settings().work_dir.with_name("models") / job_id
-    with reading() as session:
-        files = session.scalars(select(JobFile).where(JobFile.job_id == job_id)).all()
-    for file in files:
-        if not (folder / file.name).exists():
-            get_store().materialise(file.sha256, folder / file.name)
-    return folder
 
 
 def _without_paths(config: Json) -> Json:

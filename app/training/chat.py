@@ -1,7 +1,8 @@
-"""Chat with a finished model: generation runs in a child process of its own, kept warm for a while.
+"""Chat with a model: generation runs in a child process of its own, kept warm for a while.
 
-One thread starts the children, since the kernel ties a child's life to the thread that started it. A child that died
-is started again once; what it writes to stderr goes to a log file, never to the user.
+At most `MAX_CHILDREN` models are in memory at once. A further one takes the place of an idle one; while all are
+answering, it waits. One thread starts the children, since the kernel ties a child's life to the thread that started it.
+A child that died is started again once; what it writes to stderr goes to a log file, never to the user.
 """
 
 import json
@@ -13,7 +14,9 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -31,11 +34,25 @@ TIMEOUT_S = 120.0
 class _Child:
     process: "subprocess.Popen[bytes]"
     lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the request that is being answered."""
+    num_users: int = 0
+    """Requests that are being answered or wait for their turn."""
     used_at: float = field(default_factory=time.monotonic)
 
     @property
     def alive(self) -> bool:
         return self.process.poll() is None
+
+    def end(self) -> None:
+        """Kills the process; its pipes stay open for the requests that still hold it, who then read its end."""
+        if self.alive:
+            kill_group(self.process)
+            self.process.wait()
+        if self.num_users == 0:
+            for pipe in (self.process.stdin, self.process.stdout):
+                with suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
 
 
 class Generators:
@@ -43,19 +60,26 @@ class Generators:
 
     def __init__(self) -> None:
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="generators")
-        self._children: OrderedDict[tuple[str, ...], _Child] = OrderedDict()
-        self._lock = threading.Lock()
+        self._children: OrderedDict[tuple[str, ...], _Child] = OrderedDict()  # the least recently used first
+        self._changed = threading.Condition()
 
-    def ask(self, run_dir: Path, checkpoint: Path | None, request: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, folder: Path, checkpoint: Path | None, request: dict[str, Any]) -> dict[str, Any]:
         """The model's answer to one request.
+
+        Args:
+            folder: a model folder, or the run directory of `checkpoint`.
+            checkpoint: folder of one of the run's checkpoints.
+            request: as `trainer.generate.reply` takes it.
 
         Raises:
             Unprocessable: the model cannot answer this request.
-            Unavailable: the process died twice or took too long.
+            Unavailable: the process died twice or took too long, or every place is taken for too long.
         """
+        command = [sys.executable, "-m", "trainer", "generate", str(folder)]
+        if checkpoint is not None:
+            command += ["--checkpoint", str(checkpoint)]
         for _ in range(2):
-            child = self._child(run_dir, checkpoint)
-            with child.lock:
+            with self._child(command) as child, child.lock:
                 answer = _exchange(child, request)
             if answer is not None:
                 if "error" in answer:
@@ -65,40 +89,49 @@ class Generators:
 
     def close(self) -> None:
         """Ends every child."""
-        with self._lock:
-            for child in self._children.values():
-                kill_group(child.process)
-                child.process.wait()
-            self._children.clear()
+        with self._changed:
+            for key in list(self._children):
+                self._end(key)
         self._starter.shutdown()
 
-    def _child(self, run_dir: Path, checkpoint: Path | None) -> _Child:
-        command = [sys.executable, "-m", "trainer", "generate", str(run_dir)]
-        if checkpoint is not None:
-            command += ["--checkpoint", str(checkpoint)]
+    @contextmanager
+    def _child(self, command: list[str]) -> Iterator[_Child]:
+        """The model's process, which nobody ends while it is in use."""
         key = tuple(command)
-        with self._lock:
-            self._retire()
-            child = self._children.get(key)
-            if child is None or not child.alive:
-                while len(self._children) >= MAX_CHILDREN:
-                    _, oldest = self._children.popitem(last=False)
-                    kill_group(oldest.process)
-                    oldest.process.wait()
-                child = self._children[key] = self._starter.submit(
-                    _start, command, run_dir.parent / "chat.log"
-                ).result()
-            child.used_at = time.monotonic()
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._has_room(key), TIMEOUT_S):
+                raise Unavailable("all places for models are taken by others that answer: try again", code="busy")
+            if key not in self._children:
+                log = get_settings().data_dir / "logs" / "chat.log"
+                self._children[key] = self._starter.submit(_start, command, log).result()
+            child = self._children[key]
+            child.num_users += 1
             self._children.move_to_end(key)
-            return child
+        try:
+            yield child
+        finally:
+            with self._changed:
+                child.num_users -= 1
+                child.used_at = time.monotonic()
+                if not child.alive:
+                    child.end()
+                self._changed.notify_all()
 
-    def _retire(self) -> None:
+    def _has_room(self, key: tuple[str, ...]) -> bool:
+        """Whether the model has a living process or may start one; ends idle ones where that makes the room."""
         idle_since = time.monotonic() - get_settings().chat_idle_s
-        for key, child in list(self._children.items()):
-            if not child.alive or child.used_at < idle_since:
-                kill_group(child.process)
-                child.process.wait()
-                del self._children[key]
+        for other, child in list(self._children.items()):
+            if not child.alive or (child.num_users == 0 and child.used_at < idle_since):
+                self._end(other)
+        if key in self._children or len(self._children) < MAX_CHILDREN:
+            return True
+        idle = next((other for other, child in self._children.items() if child.num_users == 0), None)
+        if idle is not None:
+            self._end(idle)
+        return idle is not None
+
+    def _end(self, key: tuple[str, ...]) -> None:
+        self._children.pop(key).end()
 
 
 @lru_cache(maxsize=1)
@@ -132,10 +165,11 @@ def _exchange(child: _Child, request: dict[str, Any]) -> dict[str, Any] | None:
             ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
             chunk = os.read(stdout.fileno(), 1 << 16) if ready else b""
             if not chunk:
-                kill_group(child.process)
-                return None
+                raise BrokenPipeError
             line += chunk
     except BrokenPipeError:
+        kill_group(child.process)
+        child.process.wait()  # until it is seen as dead, so that the next try starts another
         return None
     answer: dict[str, Any] = json.loads(line)
     return answer

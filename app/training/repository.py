@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric
+from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric, RegisteredModel
 
 
 def get_job(session: Session, job_id: str) -> Job:
@@ -21,6 +21,30 @@ def get_job(session: Session, job_id: str) -> Job:
 def find_model(session: Session, name: str) -> Job | None:
     """The finished job whose model has this name."""
     return session.scalar(select(Job).where(Job.fine_tuned_model == name, Job.status == "succeeded"))
+
+
+def bases(session: Session) -> Sequence[RegisteredModel]:
+    """Registered bases, the newest first."""
+    return session.scalars(select(RegisteredModel).order_by(RegisteredModel.created_at.desc())).all()
+
+
+def find_base(session: Session, name: str) -> RegisteredModel | None:
+    """The registered base of this name."""
+    return session.get(RegisteredModel, name)
+
+
+def model_files(session: Session, name: str) -> dict[str, str] | None:
+    """Name → SHA-256 of the folder of a registered base or a finished fine-tune; None when there is neither."""
+    base = find_base(session, name)
+    if base is not None:
+        return {file["name"]: file["sha256"] for file in base.files}
+    job = find_model(session, name)
+    return None if job is None else {file.name: file.sha256 for file in files(session, job.id)}
+
+
+def jobs() -> Select[Job]:
+    """All jobs, for a page of them."""
+    return select(Job)
 
 
 def finished(session: Session) -> Sequence[Job]:

@@ -1,28 +1,23 @@
 """Fine-tuning jobs, models and chat, in the shapes of the OpenAI API."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
-from sqlalchemy import select
 
 from app.auth import needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
-from app.errors import Conflict, NotFound, Unavailable, Unprocessable, responses
-from app.models import Job, new_id
-from app.settings import get_settings
+from app.errors import Conflict, NotFound, Unavailable, responses
+from app.models import Job
 from app.store import CHUNK_BYTES, get_store
-from app.training import repository, service
-from app.training.chat import generators
-from app.training.schemas import ChatCompletion, ChatMessage, ChatRequest, Choice, JobObject, NewJob, Usage
-from trainer.config import PRESETS
+from app.training import completions, repository, service
+from app.training.completions import CHECKPOINT
+from app.training.schemas import ChatCompletion, ChatRequest, JobObject, ModelObject, NewJob
 
 router = APIRouter(prefix="/v1", tags=["fine-tuning"])
 JobId = Annotated[str, Path(pattern=r"^ftjob-[0-9a-f]{24}$")]
-CHECKPOINT = ":ckpt-step-"
 
 
 @router.post("/fine_tuning/jobs", dependencies=[needs("train")], responses=responses(NotFound))
@@ -34,7 +29,7 @@ def create(body: NewJob, session: WriteSession) -> JobObject:
 @router.get("/fine_tuning/jobs", dependencies=[needs("read")], responses=responses(NotFound))
 def list_jobs(session: ReadSession, page: Paged) -> ListOf:
     """All jobs, the newest first."""
-    rows, more = page_of(session, select(Job), Job, page)
+    rows, more = page_of(session, repository.jobs(), Job, page)
     return ListOf(data=[service.show_job(row) for row in rows], has_more=more)
 
 
@@ -119,46 +114,26 @@ def file(job_id: JobId, name: str, session: ReadSession) -> StreamingResponse:
 
 @router.get("/models", dependencies=[needs("read")], responses=responses())
 def models(session: ReadSession) -> ListOf:
-    """What jobs can start from and chats can be held with."""
-    scratch = [{"id": f"scratch:{name}", "object": "model", "created": 0, "owned_by": "talkmill"} for name in PRESETS]
-    tuned = [
-        {"id": job.fine_tuned_model, "object": "model", "created": int(job.finished_at or 0), "owned_by": "user"}
-        for job in repository.finished(session)
-    ]
-    return ListOf(data=[*tuned, *scratch], has_more=False)
+    """What jobs can start from: finished fine-tunes, registered bases, presets. All but presets can be chatted with."""
+    return ListOf(data=service.list_models(session), has_more=False)
+
+
+@router.get("/models/{name:path}", dependencies=[needs("read")], responses=responses(NotFound))
+def model(name: str, session: ReadSession) -> ModelObject:
+    """One model by its name."""
+    found = next((model for model in service.list_models(session) if model.id == name), None)
+    if found is None:
+        raise NotFound("there is no model of this name", param="model", code="model_not_found")
+    return found
 
 
 @router.post("/chat/completions", dependencies=[needs("read")], responses=responses(NotFound, Unavailable))
-def chat(body: ChatRequest, session: ReadSession) -> ChatCompletion:
-    """Answers with a finished model, or with one of its checkpoints; template and truncation as in training."""
-    name, _, step = body.model.partition(CHECKPOINT)
-    job = repository.find_model(session, name)
-    if job is None:
-        raise NotFound(f"there is no finished model {name}", param="model", code="model_not_found")
-    run_dir = get_settings().runs_dir / job.id
-    checkpoint = None
-    if step:
-        checkpoint = run_dir / "checkpoints" / f"step-{step}"
-        if not step.isdecimal() or not checkpoint.is_dir():
-            raise NotFound(f"the model has no checkpoint of step {step[:20]}", param="model", code="model_not_found")
-    data = job.resolved.get("data", {})
-    if body.messages[-1].role == "assistant":
-        raise Unprocessable("messages: the last one must not be the assistant's", param="messages")
-    turns = [{"role": "system" if t.role == "developer" else t.role, "content": t.content} for t in body.messages]
-    request = {
-        "messages": turns, "max_new_tokens": body.max_completion_tokens or body.max_tokens or data["max_target_length"],
-        "temperature": body.temperature, "top_p": body.top_p, "seed": body.seed,
-        "max_source_length": data["max_source_length"],
-    }  # fmt: skip
-    answer = generators().ask(run_dir, checkpoint, request)
-    usage = Usage(
-        prompt_tokens=answer["prompt_tokens"], completion_tokens=answer["completion_tokens"],
-        total_tokens=answer["prompt_tokens"] + answer["completion_tokens"],
-    )  # fmt: skip
-    choice = Choice(message=ChatMessage(content=answer["text"]), finish_reason=answer["finish_reason"])
-    return ChatCompletion(
-        id=new_id("chatcmpl"), created=int(time.time()), model=body.model, choices=[choice], usage=usage
-    )
+def chat(body: ChatRequest) -> ChatCompletion:
+    """Answers with a finished model, one of its checkpoints (`<model>:ckpt-step-<n>`), or a registered base.
+
+    Members of the OpenAI request that are not listed here are ignored, as its own servers do with unknown ones.
+    """
+    return completions.complete(body)
 
 
 def _chunks(path: FilePath) -> Iterator[bytes]:

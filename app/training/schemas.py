@@ -39,7 +39,7 @@ class NewJob(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     model: Text = Field(min_length=1, max_length=1000)
-    """scratch:<preset>, a folder that the operator of the service allowed, or a finished fine-tune."""
+    """scratch:<preset>, a registered base, a finished fine-tune, or a folder that the service's operator allowed."""
     training_file: str = Field(pattern=r"^ver-[0-9a-f]{24}$")
     """A dataset version that has succeeded."""
     hyperparameters: Hyperparameters | None = None
@@ -99,8 +99,18 @@ class JobObject(BaseModel):
     trainer: dict[str, Any]
 
 
+class ModelObject(BaseModel):
+    """A model as in the OpenAI API."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str
+    """user: a finished fine-tune; local: a registered base; talkmill: made from scratch."""
+
+
 class Turn(BaseModel):
-    """A message of a chat."""
+    """A message of a chat; members beside role and content are ignored."""
 
     model_config = ConfigDict(extra="ignore")
     role: Literal["system", "developer", "user", "assistant"]
@@ -108,7 +118,7 @@ class Turn(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """A chat to be answered by a finished model."""
+    """A chat to be answered; members that are not listed are ignored."""
 
     model_config = ConfigDict(extra="ignore")
     model: str = Field(min_length=1, max_length=1000)

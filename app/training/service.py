@@ -13,7 +13,7 @@ from app.models import Job, JobEvent, Version, new_id
 from app.queue import add_work
 from app.settings import get_settings
 from app.training import repository
-from app.training.schemas import Hyperparameters, JobError, JobObject, JobProgress, NewJob
+from app.training.schemas import Hyperparameters, JobError, JobObject, JobProgress, ModelObject, NewJob
 from trainer.config import PEAK_LR, PRESETS, ConfigError, TrainConfig, parse_config
 
 FORBIDDEN = (("model", "base"), ("data", "version"), ("data", "validation"), ("data", "cache_dir"), ("run", "nnodes"))
@@ -83,6 +83,20 @@ def show_job(job: Job) -> JobObject:
     )  # fmt: skip
 
 
+def list_models(session: Session) -> list[ModelObject]:
+    """Finished fine-tunes, registered bases, and what can be made from scratch."""
+    tuned = [
+        ModelObject(id=job.fine_tuned_model, created=int(job.finished_at or 0), owned_by="user")
+        for job in repository.finished(session)
+        if job.fine_tuned_model is not None
+    ]
+    bases = [
+        ModelObject(id=base.id, created=int(base.created_at), owned_by="local") for base in repository.bases(session)
+    ]
+    scratch = [ModelObject(id=f"{SCRATCH}{name}", created=0, owned_by="talkmill") for name in PRESETS]
+    return [*tuned, *bases, *scratch]
+
+
 def _config(session: Session, body: NewJob) -> dict[str, Any]:
     """The trainer's settings: the model, OpenAI's hyperparameters, and above them the request's `trainer`."""
     for part, field in FORBIDDEN:
@@ -117,14 +131,16 @@ def _model(session: Session, name: str, given: dict[str, Any]) -> dict[str, Any]
         if not isinstance(sizes, dict):
             raise Unprocessable("trainer.model.scratch: must be an object", param="trainer.model.scratch")
         return {**given, "scratch": {"preset": preset, **sizes}}
-    if repository.find_model(session, name) is not None:
+    if repository.find_base(session, name) or repository.find_model(session, name):
         return {**given, "base": name}
     folder = Path(os.path.realpath(name))
     allowed = [root.resolve() for root in get_settings().model_folders]
     if Path(name).is_absolute() and any(folder.is_relative_to(root) for root in allowed) and _is_model(folder):
         return {**given, "base": str(folder)}
     raise Unprocessable(
-        "model: neither scratch:<preset>, nor a finished fine-tune, nor an allowed folder", param="model"
+        "model: neither a registered base (`talkmill models add`), nor a finished fine-tune, nor scratch:<preset>, "
+        "nor an allowed folder; GET /v1/models lists them",
+        param="model",
     )
 
 
