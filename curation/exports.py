@@ -1,7 +1,8 @@
 """A version in the forms that other tools open: OpenAI, ShareGPT and Alpaca JSONL, and one Parquet file.
 
 Tools read JSONL by blocks and infer types from the first one, so every line of an export has the same members: what
-occurs anywhere in the version stands in each line. Memory is bounded by one batch of rows.
+occurs anywhere in the version stands in each line, where unknown as null, lists and objects as empty ones (readers
+take a null for text until told otherwise). Memory is bounded by one batch of rows.
 """
 
 import io
@@ -106,9 +107,9 @@ def _extras(row: Row, shape: Shape) -> Row:
     extras: Row = {}
     if shape.user_fields:
         known = canonical_user(row["user"])
-        extras["user"] = {name: known.get(name) for name in shape.user_fields}
+        extras["user"] = {name: known.get(name, [] if name == "crowd" else None) for name in shape.user_fields}
     if shape.meta:
-        extras["meta"] = None if row["meta"] is None else orjson.loads(row["meta"])
+        extras["meta"] = {} if row["meta"] is None else orjson.loads(row["meta"])
     return extras
 
 
