@@ -1,9 +1,9 @@
-"""The read side of a version: conversations as curated, their originals, the trace, exports, a file's quarantine.
+"""The read side of a version: conversations as curated, their originals, the trace; and a file's quarantine.
 
 Everything is a scan over Parquet with filters pushed down; memory is bounded by a page, or by one segment.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,51 @@ import polars as pl
 from curation.errors import CurationError
 from curation.segments import canonical_message, canonical_user
 
-USER_FILTERS = ("province", "gender", "age_band", "crowd")
-TRACE_FILTERS = ("operator", "code")
-FILTERS = (*USER_FILTERS, *TRACE_FILTERS, "q")
-EXPORTS = ("openai",)
+USER_FILTERS = ("province", "city", "gender", "age_band", "crowd")
+CHANGED_BY = ("operator", "code")
+DROPPED_FILTERS = (*CHANGED_BY, "q")
+KEPT_FILTERS = (*USER_FILTERS, *CHANGED_BY, "q")
+TRACE_FILTERS = (*CHANGED_BY, "action", "conversation_id")
+ACTIONS = ("edit", "mask", "merge", "cut", "split", "tag", "flag", "no_learn", "drop_turn", "drop_conversation")
+AGE_BANDS = ("0-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+")
+GENDERS = ("female", "male")
+CHOICES = {"action": ACTIONS, "age_band": AGE_BANDS, "gender": GENDERS}
+
+
+class FilterError(CurationError):
+    """A filter with a value that nothing can have."""
+
+    def __init__(self, field: str, message: str):
+        super().__init__(f"{field}: {message}")
+        self.field = field
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A version's Parquet files, in order, and the raw segments of its files."""
+    """A version's Parquet files, in order: the one at an index in each list is of the same conversations."""
 
     segments: Sequence[Path]
     dropped: Sequence[Path]
     trace: Sequence[Path]
-    raw: Sequence[Sequence[Path]]
-    """Raw segments per file, in order."""
+    raw: Sequence[Path]
+    """What the segments were made from."""
+    operators: Sequence[str] = ()
+    """Kinds of the version's recipe."""
+
+
+def check_filters(folder: Folder, filters: Mapping[str, str], known: Sequence[str]) -> None:
+    """Refuses a filter that is not `known`, or whose value no conversation of the version can have.
+
+    Raises:
+        FilterError: naming the filter.
+    """
+    for name, value in filters.items():
+        if name not in known:
+            raise FilterError(name, f"is no filter here: any of {', '.join(known)}")
+        choices = tuple(dict.fromkeys(folder.operators)) if name == "operator" else CHOICES.get(name)
+        if choices is not None and value not in choices:
+            what = "the version's recipe has no such operator" if name == "operator" else "no such value"
+            raise FilterError(name, f"{what}: one of {', '.join(choices) or 'none, the recipe is empty'}")
 
 
 def list_conversations(
@@ -36,20 +66,17 @@ def list_conversations(
 ) -> tuple[list[dict[str, Any]], bool]:
     """A page of kept rows, or of dropped conversations with operator and code, after the given id.
 
-    `filters`: q (text in any message), operator and code (changed by), province, gender, age_band, crowd. Returns the
-    page and whether more follow.
+    `filters`: q (text in any message; of a dropped one as it came in), operator and code (changed by; of a dropped one:
+    dropped by), province, city, gender, age_band, crowd. Returns the page and whether more follow.
 
     Raises:
-        CurationError: an unknown filter, or an `after` that is not in the version.
+        FilterError: an unknown filter or value, or an `after` that is not in the version.
     """
-    for name in filters:
-        if name not in FILTERS:
-            raise CurationError(f"unknown filter {name}: any of {', '.join(FILTERS)}")
+    check_filters(folder, filters, DROPPED_FILTERS if dropped else KEPT_FILTERS)
     key = "conversation_id" if dropped else "id"
     page: list[dict[str, Any]] = []
     seen = after is None
-    paths = folder.dropped if dropped else folder.segments
-    for index, path in enumerate(paths):
+    for index, path in enumerate(folder.dropped if dropped else folder.segments):
         frame = pl.scan_parquet(path).with_row_index("row")
         if not seen:
             at = frame.filter(pl.col(key) == after).select("row").collect()
@@ -57,13 +84,13 @@ def list_conversations(
                 continue
             seen = True
             frame = frame.filter(pl.col("row") > at.item(0, 0))
-        frame = _filter_dropped(frame, filters) if dropped else _filter_kept(frame, filters, folder.trace[index])
-        page += frame.limit(limit + 1 - len(page)).collect().to_dicts()
+        narrow = _filter_dropped if dropped else _filter_kept
+        page += narrow(frame, filters, folder, index).limit(limit + 1 - len(page)).collect().to_dicts()
         if len(page) > limit:
             break
     if not seen:
-        raise CurationError("`after` names no conversation of this version")
-    show = _show_dropped if dropped else _show_row
+        raise FilterError("after", "names no conversation of this version")
+    show = _show_dropped if dropped else show_row
     return [show(row) for row in page[:limit]], len(page) > limit
 
 
@@ -77,10 +104,11 @@ def get_conversation(folder: Folder, conversation_id: str) -> dict[str, Any] | N
         wanted = (pl.col("conversation_id") == conversation_id) | (pl.col("id") == conversation_id)
         rows = pl.scan_parquet(path).filter(wanted).collect().to_dicts()
         if rows:
+            rows = [row for row in rows if row["conversation_id"] == conversation_id] or rows
             name = rows[0]["conversation_id"]
             if len(rows) == 1 and rows[0]["window"]:
                 rows = pl.scan_parquet(path).filter(pl.col("conversation_id") == name).collect().to_dicts()
-            shown = [_show_row(row) for row in rows]
+            shown = [show_row(row) for row in rows]
             answer = {"curated": shown[0], "dropped": None, "windows": shown if len(shown) > 1 else None}
             return _explain(folder, index, name, rows[0], answer)
         gone = pl.scan_parquet(folder.dropped[index]).filter(pl.col("conversation_id") == conversation_id).collect()
@@ -92,9 +120,16 @@ def get_conversation(folder: Folder, conversation_id: str) -> dict[str, Any] | N
 
 
 def list_trace(
-    folder: Folder, *, operator: str | None = None, code: str | None = None, after: int = -1, limit: int = 100
+    folder: Folder, *, filters: Mapping[str, str], after: int = -1, limit: int = 100
 ) -> tuple[list[dict[str, Any]], bool]:
-    """A page of the trace; each row carries its number `row`, the cursor of the next page."""
+    """A page of the trace; each row carries its number `row`, the cursor of the next page.
+
+    `filters`: operator, code, action, conversation_id.
+
+    Raises:
+        FilterError: an unknown filter or value.
+    """
+    check_filters(folder, filters, TRACE_FILTERS)
     page: list[dict[str, Any]] = []
     offset = 0
     for path in folder.trace:
@@ -102,26 +137,12 @@ def list_trace(
         height = int(frame.select(pl.len()).collect().item())
         if offset + height > after + 1:
             numbered = frame.with_row_index("row", offset).filter(pl.col("row").cast(pl.Int64) > after)
-            filters = {"operator": operator, "code": code}
-            for name, value in filters.items():
-                if value is not None:
-                    numbered = numbered.filter(pl.col(name) == value)
-            page += numbered.limit(limit + 1 - len(page)).collect().to_dicts()
+            wanted = numbered.filter(*(pl.col(name) == value for name, value in filters.items()))
+            page += wanted.limit(limit + 1 - len(page)).collect().to_dicts()
         if len(page) > limit:
             break
         offset += height
     return page[:limit], len(page) > limit
-
-
-def export_lines(folder: Folder, format: str = "openai") -> Iterator[bytes]:
-    """The kept rows as JSON lines of an export format.
-
-    Raises:
-        CurationError: an unknown format.
-    """
-    if format not in EXPORTS:
-        raise CurationError(f"unknown format {format}: any of {', '.join(EXPORTS)}")
-    return (orjson.dumps(_show_row(row)) + b"\n" for path in folder.segments for row in _iter_rows(path))
 
 
 def read_quarantine(path: Path, *, after: int = 0, limit: int = 100) -> tuple[list[dict[str, Any]], bool]:
@@ -130,14 +151,7 @@ def read_quarantine(path: Path, *, after: int = 0, limit: int = 100) -> tuple[li
     return page[:limit], len(page) > limit
 
 
-def _iter_rows(path: Path, batch: int = 2_000) -> Iterator[dict[str, Any]]:
-    height = int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    for offset in range(0, height, batch):
-        columns = ["id", "messages", "user", "meta"]
-        yield from pl.scan_parquet(path).select(columns).slice(offset, batch).collect().iter_rows(named=True)
-
-
-def _filter_kept(frame: pl.LazyFrame, filters: Mapping[str, str], trace: Path) -> pl.LazyFrame:
+def _filter_kept(frame: pl.LazyFrame, filters: Mapping[str, str], folder: Folder, index: int) -> pl.LazyFrame:
     user = pl.col("user").struct
     for name in USER_FILTERS:
         if name in filters:
@@ -145,34 +159,35 @@ def _filter_kept(frame: pl.LazyFrame, filters: Mapping[str, str], trace: Path) -
             hit = value.list.contains(filters[name]) if name == "crowd" else value == filters[name]
             frame = frame.filter(hit)
     if "q" in filters:
-        contents = pl.element().struct.field("content").str.contains(filters["q"], literal=True)
-        frame = frame.filter(pl.col("messages").list.eval(contents).list.any())
-    if any(name in filters for name in TRACE_FILTERS):
-        changed = pl.scan_parquet(trace).filter(*(pl.col(n) == filters[n] for n in TRACE_FILTERS if n in filters))
-        frame = frame.join(
-            changed.select("conversation_id").unique(), on="conversation_id", how="semi", maintain_order="left"
-        )
+        frame = frame.filter(_says(filters["q"]))
+    if any(name in filters for name in CHANGED_BY):
+        wanted = (pl.col(name) == filters[name] for name in CHANGED_BY if name in filters)
+        changed = pl.scan_parquet(folder.trace[index]).filter(*wanted).select("conversation_id").unique()
+        frame = frame.join(changed, on="conversation_id", how="semi", maintain_order="left")
     return frame
 
 
-def _filter_dropped(frame: pl.LazyFrame, filters: Mapping[str, str]) -> pl.LazyFrame:
-    for name in filters:
-        if name not in TRACE_FILTERS:
-            raise CurationError(f"dropped conversations are filtered by {' and '.join(TRACE_FILTERS)} only, not {name}")
-    return frame.filter(*(pl.col(name) == value for name, value in filters.items())) if filters else frame
+def _filter_dropped(frame: pl.LazyFrame, filters: Mapping[str, str], folder: Folder, index: int) -> pl.LazyFrame:
+    frame = frame.filter(*(pl.col(name) == filters[name] for name in CHANGED_BY if name in filters))
+    if "q" in filters:
+        originals = pl.scan_parquet(folder.raw[index]).filter(_says(filters["q"])).select("line")
+        frame = frame.join(originals, on="line", how="semi", maintain_order="left")
+    return frame
+
+
+def _says(text: str) -> pl.Expr:
+    contents = pl.element().struct.field("content").str.contains(text, literal=True)
+    return pl.col("messages").list.eval(contents).list.any()
 
 
 def _explain(folder: Folder, index: int, name: str, row: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    original = next(
-        rows[0]
-        for path in folder.raw[row["file"]]
-        if (rows := pl.scan_parquet(path).filter(pl.col("line") == row["line"]).collect().to_dicts())
-    )
+    original = pl.scan_parquet(folder.raw[index]).filter(pl.col("line") == row["line"]).collect().to_dicts()[0]
     trace = pl.scan_parquet(folder.trace[index]).filter(pl.col("conversation_id") == name).collect().to_dicts()
-    return {"original": _show_original(original, name), **answer, "trace": trace}
+    return {"original": show_original(original, name), **answer, "trace": trace}
 
 
-def _show_row(row: Mapping[str, Any]) -> dict[str, Any]:
+def show_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A kept row as users see it."""
     return {
         "id": row["id"],
         "messages": [canonical_message(message) for message in row["messages"]],
@@ -181,7 +196,8 @@ def _show_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _show_original(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+def show_original(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A raw conversation as users see it, under the name it has in the version."""
     return {
         "id": name,
         "messages": [canonical_message(message) for message in row["messages"]],

@@ -1,8 +1,9 @@
 """Selects of datasets and versions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
@@ -36,26 +37,54 @@ def next_number(session: Session, dataset_id: str) -> int:
     return (session.scalar(select(func.max(Version.number)).where(Version.dataset_id == dataset_id)) or 0) + 1
 
 
+def datasets() -> Select[Dataset]:
+    """All datasets."""
+    return select(Dataset)
+
+
+def versions_of(dataset_id: str) -> Select[Version]:
+    """A dataset's versions."""
+    return select(Version).where(Version.dataset_id == dataset_id)
+
+
 def files_of(session: Session, version_id: str) -> list[File]:
     """The version's files, in the request's order."""
     joined = select(File).join(VersionFile, VersionFile.file_id == File.id)
     return list(session.scalars(joined.where(VersionFile.version_id == version_id).order_by(VersionFile.ordinal)))
 
 
+def file_ids_of(session: Session, version_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The ids of each version's files, in the request's order."""
+    mine = select(VersionFile).where(VersionFile.version_id.in_(version_ids))
+    ids: dict[str, list[str]] = {version_id: [] for version_id in version_ids}
+    for link in session.scalars(mine.order_by(VersionFile.version_id, VersionFile.ordinal)):
+        ids[link.version_id].append(link.file_id)
+    return ids
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a version's shards are."""
 
-    shards_done: int
-    shards_total: int
-    conversations_done: int
+    shards_done: int = 0
+    shards_total: int = 0
+    conversations_done: int = 0
 
 
-def progress_of(session: Session, version_id: str) -> Progress:
-    """Counted from the shards of work."""
-    shards = session.scalars(select(Work).where(Work.subject == version_id, Work.kind == "curate")).all()
-    results = [shard.result for shard in shards if shard.state == "done" and shard.result]
-    return Progress(len(results), len(shards), sum(result["counts"]["conversations_in"] for result in results))
+def progress_of(session: Session, version_ids: Sequence[str]) -> dict[str, Progress]:
+    """Counted from the shards of work, inside the database."""
+    done = Work.state == "done"
+    conversations = Work.result["counts", "conversations_in"].as_integer()
+    counted = (
+        select(Work.subject, func.count().filter(done), func.count(), func.sum(conversations).filter(done))
+        .where(Work.subject.in_(version_ids), Work.kind == "curate")
+        .group_by(Work.subject)
+    )
+    found = {
+        subject: Progress(num_done, total, int(conversations_done or 0))
+        for subject, num_done, total, conversations_done in session.execute(counted)
+    }
+    return {version_id: found.get(version_id, Progress()) for version_id in version_ids}
 
 
 def open_work(session: Session, subject: str) -> list[Work]:

@@ -72,3 +72,35 @@ class VersionObject(BaseModel):
     error: str | None
     created_at: int
     finished_at: int | None
+
+
+class DiffObject(BaseModel):
+    """A page of what differs between two versions, and the counts of all of it."""
+
+    object: str = "list"
+    version: str
+    against: str
+    counts: dict[str, int]
+    """added, removed, changed and unchanged conversations."""
+    recipe: dict[str, Any]
+    version_counts: dict[str, Any]
+    """The versions' own counts, before and after."""
+    data: list[dict[str, Any]]
+    has_more: bool
+
+
+class ParquetPart(BaseModel):
+    """A Parquet file of a version, to be read without a key while its URL is valid."""
+
+    url: str
+    rows: int
+    sha256: str
+    bytes: int
+
+
+class ParquetList(BaseModel):
+    """A version's Parquet files, in order."""
+
+    object: str = "list"
+    data: list[ParquetPart]
+    has_more: bool = False

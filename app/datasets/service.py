@@ -1,8 +1,10 @@
 """The rules of versions: what may become one, and where a finished one's files lie."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import orjson
 from sqlalchemy.orm import Session
@@ -11,15 +13,34 @@ from app.datasets import repository
 from app.datasets.schemas import NewVersion, ProgressObject, VersionObject
 from app.errors import Conflict, Unprocessable
 from app.files.repository import get_file, raw_segments
-from app.lexicons.repository import lexicons_by_id
 from app.models import Version, VersionFile, new_id
 from app.queue import add_work
+from app.recipes.service import read_recipe
 from app.store import get_store
 
 if TYPE_CHECKING:
     from curation.browse import Folder
 
 FINAL = ("succeeded", "failed", "cancelled")
+
+
+class BlobPaths(Sequence[Path]):
+    """Local paths of blobs; a blob is fetched when its path is asked for, so a page costs only what it touches."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> "BlobPaths": ...
+    def __getitem__(self, index: int | slice) -> "Path | BlobPaths":
+        if isinstance(index, slice):
+            return BlobPaths(self._names[index])
+        return get_store().path(self._names[index])
 
 
 def create_version(session: Session, dataset_id: str, body: NewVersion) -> Version:
@@ -29,18 +50,12 @@ def create_version(session: Session, dataset_id: str, body: NewVersion) -> Versi
         NotFound: no such dataset or file.
         Unprocessable: a file twice, or a recipe that cannot work; `param` names where.
     """
-    from curation.errors import RecipeError
-    from curation.recipe import lexicon_ids, parse_recipe
-
     repository.get_dataset(session, dataset_id)
     if len(set(body.files)) != len(body.files):
         raise Unprocessable("files: each file once", param="files")
     for file_id in body.files:
         get_file(session, file_id)
-    try:
-        recipe = parse_recipe(body.recipe, lexicons=lexicons_by_id(session, lexicon_ids(body.recipe)))
-    except RecipeError as error:
-        raise Unprocessable(f"recipe: {error}", param=f"recipe.{error.param}", code="invalid_recipe") from None
+    recipe = read_recipe(session, body.recipe)
     version = Version(
         id=new_id("ver"), dataset_id=dataset_id, number=repository.next_number(session, dataset_id), status="queued",
         recipe=recipe.resolved, recipe_fingerprint=recipe.fingerprint, as_of=datetime.now(UTC).date().isoformat(),
@@ -76,15 +91,24 @@ def cancel_version(session: Session, version_id: str) -> Version:
 
 def show_version(session: Session, version: Version) -> VersionObject:
     """The version as the API tells it."""
-    progress = repository.progress_of(session, version.id)
-    return VersionObject(
-        id=version.id, dataset_id=version.dataset_id, number=version.number, status=version.status,
-        digest=version.digest, recipe=version.recipe, recipe_fingerprint=version.recipe_fingerprint,
-        as_of=version.as_of, files=[file.id for file in repository.files_of(session, version.id)], note=version.note,
-        progress=ProgressObject(**vars(progress)), counts=version.counts, warnings=version.warnings,
-        error=version.error, created_at=int(version.created_at),
-        finished_at=None if version.finished_at is None else int(version.finished_at),
-    )  # fmt: skip
+    return show_versions(session, [version])[0]
+
+
+def show_versions(session: Session, versions: Sequence[Version]) -> list[VersionObject]:
+    """Versions as the API tells them."""
+    ids = [version.id for version in versions]
+    progress, files = repository.progress_of(session, ids), repository.file_ids_of(session, ids)
+    return [
+        VersionObject(
+            id=version.id, dataset_id=version.dataset_id, number=version.number, status=version.status,
+            digest=version.digest, recipe=version.recipe, recipe_fingerprint=version.recipe_fingerprint,
+            as_of=version.as_of, files=files[version.id], note=version.note,
+            progress=ProgressObject(**vars(progress[version.id])), counts=version.counts, warnings=version.warnings,
+            error=version.error, created_at=int(version.created_at),
+            finished_at=None if version.finished_at is None else int(version.finished_at),
+        )
+        for version in versions
+    ]  # fmt: skip
 
 
 def open_version(session: Session, version_id: str) -> "tuple[Version, Folder]":
@@ -96,15 +120,24 @@ def open_version(session: Session, version_id: str) -> "tuple[Version, Folder]":
     """
     from curation.browse import Folder
 
+    version, manifest = open_manifest(session, version_id)
+    segments, dropped, trace = (
+        BlobPaths([part["sha256"] for part in manifest[name]]) for name in ("segments", "dropped", "trace")
+    )
+    files = repository.files_of(session, version_id)
+    raw = BlobPaths([segment.sha256 for file in files for segment in raw_segments(session, file.id)])
+    return version, Folder(segments, dropped, trace, raw, [op["kind"] for op in version.recipe["operators"]])
+
+
+def open_manifest(session: Session, version_id: str) -> tuple[Version, dict[str, Any]]:
+    """A finished version and its manifest.
+
+    Raises:
+        NotFound: no such version.
+        Conflict: it has not succeeded.
+    """
     version = repository.get_version(session, version_id)
     if version.status != "succeeded" or version.manifest_sha256 is None:
-        detail = f"the version is {version.status}: its data can be read once it has succeeded"
+        detail = f"the version {version.id} is {version.status}: its data can be read once it has succeeded"
         raise Conflict(detail, code="not_ready", permanent=version.status in FINAL)
-    store = get_store()
-    manifest = orjson.loads(store.path(version.manifest_sha256).read_bytes())
-    parts = {name: [store.path(part["sha256"]) for part in manifest[name]] for name in ("segments", "dropped", "trace")}
-    raw = [
-        [store.path(segment.sha256) for segment in raw_segments(session, file.id)]
-        for file in repository.files_of(session, version_id)
-    ]
-    return version, Folder(parts["segments"], parts["dropped"], parts["trace"], raw)
+    return version, orjson.loads(get_store().path(version.manifest_sha256).read_bytes())
