@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -113,6 +115,69 @@ def create(name: str, scopes: str) -> None:
     with writing() as session:
         _, token = create_key(session, name, wanted)
     click.echo(token)
+
+
+@main.group()
+def models() -> None:
+    """Base models that jobs may start from."""
+
+
+@models.command("add")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--name", help="What jobs give as `model`; default: the folder's name.")
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the stack, as given to `talkmill up`.",
+)
+def add_model(folder: Path, name: str | None, data_dir: Path | None) -> None:
+    """Register a local base: a Hugging Face folder with config, safetensors and tokenizer, no code of its own."""
+    from app.training.bases import BaseError, register
+
+    with _data_folder(data_dir):
+        try:
+            model, facts = register(folder, name, lambda doing: click.echo(f"{doing} …", err=True))
+        except BaseError as error:
+            fail(str(error))
+    size = sum(file["bytes"] for file in model.files)
+    click.echo(
+        f"{model.id}: {facts['class']}, {facts['parameters']:,} parameters, {facts['vocab_size']:,} tokens, "
+        f"{facts['max_positions']} positions, {facts['chat_template']} chat template, {size:,} bytes, {model.digest}"
+    )
+    for check in facts["architecture"]:
+        click.echo(f"  {check['name']}: {'yes' if check['ok'] else 'no'} ({check['found']})")
+
+
+@models.command("list")
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the stack, as given to `talkmill up`.",
+)
+def list_registered(data_dir: Path | None) -> None:
+    """List the registered bases: name, bytes, digest."""
+    from app.db import reading
+    from app.training.repository import bases
+
+    with _data_folder(data_dir), reading() as session:
+        for model in bases(session):
+            click.echo(f"{model.id}\t{sum(file['bytes'] for file in model.files)}\t{model.digest}")
+
+
+@contextmanager
+def _data_folder(data_dir: Path | None) -> Iterator[None]:
+    """Settings of a stack's folder; a database without our tables is told in one line."""
+    from sqlalchemy.exc import OperationalError, ProgrammingError
+
+    if data_dir is not None:
+        os.environ["TALKMILL_DATA_DIR"] = str(data_dir)
+        get_settings.cache_clear()
+    try:
+        yield
+    except (OperationalError, ProgrammingError):
+        fail("the database cannot be used or has no tables yet: run `talkmill migrate`, or name the stack's --data")
 
 
 @main.command()
