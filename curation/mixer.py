@@ -32,11 +32,16 @@ TURN_COLUMNS = ("conversation", "turn", "role", "text", "weight")
 
 @dataclass(frozen=True)
 class Step:
-    """One operator of a recipe with its config and lexicons."""
+    """One operator of a recipe with its config and what it needs beside."""
 
     operator: Operator
     config: OperatorConfig
     resources: Resources
+
+    @property
+    def scope(self) -> str:
+        """Turn, conversation or dataset: what the operator is given."""
+        return str(getattr(self.config, "scope", self.operator.scope))
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Outcome:
 
 def run_step(dialogues: Dialogues, step: Step) -> Outcome:
     """Runs a step's operator and applies what it proposes."""
-    if step.operator.scope == "turn":
+    if step.scope == "turn":
         proposals = ConversationProposals(turns=_propose_on_distinct(dialogues.turns, step))
     else:
         proposals = step.operator.function(dialogues, step.config, step.resources)
@@ -285,6 +290,7 @@ def _trace_of_drops(dropped: dict[int, str], verdicts: pl.DataFrame, kind: str) 
     rows = []
     for conversation, code in dropped.items():
         found = evidence.get(conversation)
+        score = None if found is None or found["score"] is None else round(found["score"], 4)
         if found is None or found["start"] is None:
             row = {"conversation": conversation, "turn": None if found is None else found["turn"]}
             made = _trace_row(row, kind, code, "drop_conversation", "", "", 0, 0)
@@ -292,5 +298,5 @@ def _trace_of_drops(dropped: dict[int, str], verdicts: pl.DataFrame, kind: str) 
         else:
             before = found["text"][found["start"] : found["end"]]
             made = _trace_row(found, kind, code, "drop_conversation", before, before, found["start"], found["end"])
-        rows.append(made)
+        rows.append({**made, "score": score})
     return pl.DataFrame(rows, STEP_TRACE, orient="row")

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from curation.classifier import ClassifierRef
 from trainer.dialogues import Window
 
 Scope = Literal["turn", "conversation", "dataset"]
@@ -70,6 +71,7 @@ class Resources:
 
     as_of: date
     lexicons: tuple[Lexicon, ...] = ()
+    classifier: ClassifierRef | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Operator:
     version: int
     """Raised with every change of what it does: it is part of a recipe's fingerprint."""
     scope: Scope
+    """A config with a field `scope` of its own decides instead."""
     config: type[OperatorConfig]
     reads: tuple[str, ...]
     """Columns of the turn table that a turn operator sees; it is called on their distinct rows."""

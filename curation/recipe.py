@@ -13,9 +13,11 @@ import orjson
 from pydantic import ValidationError
 
 import curation.operators  # noqa: F401  (registers the operators)
+from curation.classifier import ClassifierRef
 from curation.errors import RecipeError
 from curation.mixer import Step
 from curation.operator import REGISTRY, Lexicon, Operator, OperatorConfig, Resources
+from curation.operators.classify_text import ClassifyText
 from curation.operators.match_sensitive_words import builtin_lexicon
 
 DEFAULT_ORDER = (
@@ -30,10 +32,24 @@ MAX_OPERATORS = 50
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a step names by id, by content."""
+
+    lexicons: tuple[Lexicon, ...] = ()
+    classifier: ClassifierRef | None = None
+
+    @property
+    def contents(self) -> list[Any]:
+        """What of it decides the outcome: words and digests, no ids and no places."""
+        digest = None if self.classifier is None else self.classifier.digest
+        return [[_content(lexicon) for lexicon in self.lexicons], digest]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A recipe that can run."""
 
-    steps: tuple[tuple[Operator, OperatorConfig, tuple[Lexicon, ...]], ...]
+    steps: tuple[tuple[Operator, OperatorConfig, Needs], ...]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -43,10 +59,11 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what the recipe does: operators' versions, configs, contents of lexicons; their ids do not count."""
+        """Hash of what the recipe does: operators' versions, configs, contents of what they name; ids do not count."""
+        named = {"lexicons", "classifier"}
         parts = [
-            [op.kind, op.version, config.model_dump(mode="json", exclude={"lexicons"}), [_content(x) for x in lexicons]]
-            for op, config, lexicons in self.steps
+            [op.kind, op.version, config.model_dump(mode="json", exclude=named), needs.contents]
+            for op, config, needs in self.steps
         ]
         return f"sha256:{hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()}"
 
@@ -61,7 +78,9 @@ class Recipe:
 
     def bind(self, as_of: date) -> list[Step]:
         """The steps, ready to run on conversations of a version made on `as_of`."""
-        return [Step(op, config, Resources(as_of, lexicons)) for op, config, lexicons in self.steps]
+        return [
+            Step(op, config, Resources(as_of, needs.lexicons, needs.classifier)) for op, config, needs in self.steps
+        ]
 
 
 def default_recipe() -> dict[str, Any]:
@@ -71,32 +90,48 @@ def default_recipe() -> dict[str, Any]:
 
 def lexicon_ids(body: Mapping[str, Any] | None) -> set[str]:
     """Ids of the lexicons that a recipe names."""
-    operators = (body or {}).get("operators")
-    if not isinstance(operators, list):
-        return set()
-    lists = [item.get("lexicons") for item in operators if isinstance(item, dict)]
+    lists = [item.get("lexicons") for item in _operators(body)]
     return {name for names in lists if isinstance(names, list) for name in names if isinstance(name, str)}
 
 
-def parse_recipe(body: Mapping[str, Any] | None, *, lexicons: Mapping[str, Lexicon] | None = None) -> Recipe:
-    """Reads a recipe; None is the default one. `lexicons` holds those that it names, by id.
+def filter_ids(body: Mapping[str, Any] | None) -> set[str]:
+    """Ids of the learned filters that a recipe names; on the command line their folders."""
+    named = [item.get("classifier") for item in _operators(body) if item.get("kind") == "classify_text"]
+    return {name for name in named if isinstance(name, str)}
+
+
+def _operators(body: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Those members of `operators` that can be read, of a recipe not checked yet."""
+    operators = body.get("operators") if isinstance(body, Mapping) else None
+    return [item for item in operators if isinstance(item, Mapping)] if isinstance(operators, list) else []
+
+
+def parse_recipe(
+    body: Mapping[str, Any] | None,
+    *,
+    lexicons: Mapping[str, Lexicon] | None = None,
+    filters: Mapping[str, ClassifierRef] | None = None,
+) -> Recipe:
+    """Reads a recipe; None is the default one. `lexicons` and `filters` hold those that it names, by id.
 
     Raises:
-        RecipeError: an unknown operator, field or lexicon, a wrong value, or an order that cannot work.
+        RecipeError: an unknown operator, field, lexicon or filter, a wrong value, or an order that cannot work.
     """
     body = default_recipe() if body is None else body
     if not isinstance(body, Mapping) or not isinstance(body.get("operators"), list) or set(body) != {"operators"}:
         raise RecipeError("a recipe is an object with the one member `operators`, a list")
     if len(body["operators"]) > MAX_OPERATORS:
         raise RecipeError(f"a recipe has at most {MAX_OPERATORS} operators")
-    steps = tuple(_parse_step(item, index, lexicons or {}) for index, item in enumerate(body["operators"]))
+    steps = tuple(
+        _parse_step(item, index, lexicons or {}, filters or {}) for index, item in enumerate(body["operators"])
+    )
     recipe = Recipe(steps)
     return replace(recipe, warnings=tuple(_check_order([op.kind for op, _, _ in steps])))
 
 
 def _parse_step(
-    item: object, index: int, known: Mapping[str, Lexicon]
-) -> tuple[Operator, OperatorConfig, tuple[Lexicon, ...]]:
+    item: object, index: int, lexicons: Mapping[str, Lexicon], filters: Mapping[str, ClassifierRef]
+) -> tuple[Operator, OperatorConfig, Needs]:
     if not isinstance(item, Mapping) or not isinstance(item.get("kind"), str):
         raise RecipeError(f"operator {index} must be an object with a `kind`", index=index, field="kind")
     op = REGISTRY.get(item["kind"])
@@ -110,7 +145,9 @@ def _parse_step(
         field = ".".join(map(str, first["loc"])) or None
         message = f"{op.kind}: {field or 'config'}: {first['msg']}"
         raise RecipeError(message, index=index, operator=op.kind, field=field) from None
-    return op, config, _lexicons_of(op, config, index, known)
+    if isinstance(config, ClassifyText):
+        return op, *_with_classifier(config, index, filters)
+    return op, config, Needs(lexicons=_lexicons_of(op, config, index, lexicons))
 
 
 def _lexicons_of(op: Operator, config: OperatorConfig, index: int, known: Mapping[str, Lexicon]) -> tuple[Lexicon, ...]:
@@ -126,6 +163,28 @@ def _lexicons_of(op: Operator, config: OperatorConfig, index: int, known: Mappin
     return tuple(known[name] for name in names)
 
 
+def _with_classifier(
+    config: ClassifyText, index: int, known: Mapping[str, ClassifierRef]
+) -> tuple[ClassifyText, Needs]:
+    """The config with its labels filled in, and the classifier that it names."""
+
+    def wrong(field: str, message: str) -> RecipeError:
+        return RecipeError(f"classify_text: {message}", index=index, operator="classify_text", field=field)
+
+    ref = known.get(config.classifier)
+    if ref is None:
+        raise wrong("classifier", f"there is no classifier {config.classifier}")
+    has = ", ".join(ref.labels[:20])
+    if unknown := [label for label in config.labels if label not in ref.labels]:
+        raise wrong("labels", f"the classifier has no label {unknown[0]}: it has {has}")
+    labels = config.labels or ref.unsuitable()
+    if not labels:
+        raise wrong("labels", f"say which of the classifier's labels to act on: it has {has}")
+    if config.scope == "conversation" and config.action == "drop_turn":
+        raise wrong("action", "drop_turn needs the scope turn; a conversation is dropped by drop_conversation")
+    return config.model_copy(update={"labels": labels}), Needs(classifier=ref)
+
+
 def _check_order(kinds: list[str]) -> list[str]:
     """Warnings about an order; raises where it cannot work."""
     warnings = []
@@ -138,7 +197,7 @@ def _check_order(kinds: list[str]) -> list[str]:
             warnings.append(f"structure_dialogue comes after {before[-1]}: put it first, others rely on its turns")
         if kind == "tag_users" and "match_sensitive_words" in before:
             warnings.append("tag_users comes after match_sensitive_words: it cannot read what was masked")
-        if kind in before:
+        if kind in before and kind != "classify_text":
             warnings.append(f"{kind} runs more than once")
     if "structure_dialogue" not in kinds:
         warnings.append("without structure_dialogue, conversations without a reply are kept")

@@ -1,6 +1,7 @@
 """The operators, one file each, named after its kind. To add one, write its file and import it here."""
 
 from curation.operators import (
+    classify_text,
     match_sensitive_words,
     normalize_text,
     smooth_disfluency,
@@ -10,6 +11,7 @@ from curation.operators import (
 )
 
 __all__ = [
+    "classify_text",
     "match_sensitive_words",
     "normalize_text",
     "smooth_disfluency",

@@ -177,10 +177,13 @@ def _extra_fillers(words: Iterable[str]) -> list[re.Pattern[str]]:
 
 def _delete_all(draft: Draft, patterns: list[re.Pattern[str]], code: str, protect: re.Pattern[str] | None) -> None:
     for pattern in patterns:
+        gone = len(draft.text)  # a filler may take along the pause before it, which ended the match before
         for match in reversed(list(pattern.finditer(draft.text))):
-            if not _is_protected(draft.text, match.start(), match.end(), protect):
-                start, end = _with_pause(draft.text, match.start(), match.end()) if code == "filler" else match.span()
+            start, end = match.start(), min(match.end(), gone)
+            if not _is_protected(draft.text, start, end, protect):
+                start, end = _with_pause(draft.text, start, end) if code == "filler" else (start, end)
                 draft.delete(start, end, code)
+                gone = start
 
 
 def _with_pause(text: str, start: int, end: int) -> tuple[int, int]:

@@ -1,14 +1,18 @@
 """What holds for every operator, whatever the text: nothing is lost, everything is explained."""
 
+import tempfile
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from curation.classifier import ClassifierRef
+from curation.classifier_training import train_classifier
 from curation.mixer import Step, apply_edits, run_step, with_context
 from curation.operator import REGISTRY, Dialogues, Lexicon, Resources
 from curation.recipe import parse_recipe
@@ -23,7 +27,10 @@ TEXT = st.lists(VOCABULARY, max_size=8).map("".join)
 TURN = st.tuples(st.sampled_from(["user", "assistant", "system"]), TEXT)
 CONVERSATIONS = st.lists(st.lists(TURN, min_size=1, max_size=6), min_size=1, max_size=4)
 KINDS = sorted(REGISTRY)
-CONFIGS: dict[str, dict[str, Any]] = {"truncate_history": {"max_source_length": 64, "max_target_length": 16}}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "truncate_history": {"max_source_length": 64, "max_target_length": 16},
+    "classify_text": {"classifier": "rude", "labels": ["rude"], "threshold": 0.5, "action": "drop_conversation"},
+}
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -40,11 +47,20 @@ def _dialogues(conversations: list[list[tuple[str, str]]]) -> Dialogues:
     return Dialogues(table, with_context(pl.DataFrame(rows, columns, orient="row")))
 
 
+@lru_cache(maxsize=1)
+def _classifier() -> ClassifierRef:
+    records = [(f"你个{word}{n}号", "rude") for word in ("王八蛋", "fuck") for n in range(20)]
+    records += [(f"我想查{word}{n}号", "fine") for word in ("话费", "流量") for n in range(20)]
+    folder = Path(tempfile.mkdtemp()) / "rude"
+    train_classifier(records, folder, hyperparameters={"bucket": 1_000})
+    return ClassifierRef.at(folder)
+
+
 def _step(kind: str, **config: Any) -> Step:
     op = REGISTRY[kind]
     lexicon = Lexicon(("王八蛋", "fuck", "查话费"), ("我想查话费",), "rude")
     made = op.config.model_validate({**CONFIGS.get(kind, {}), **config})
-    return Step(op, made, Resources(date(2026, 11, 1), (lexicon,)))
+    return Step(op, made, Resources(date(2026, 11, 1), (lexicon,), _classifier()))
 
 
 def _texts(dialogues: Dialogues) -> dict[tuple[int, int], str]:
@@ -92,6 +108,7 @@ def test_conversations_do_not_influence_each_other(kind: str, conversations: lis
 @pytest.mark.parametrize("kind", KINDS)
 @SETTINGS
 @given(conversations=CONVERSATIONS)
+@example(conversations=[[("user", "那个，那个，那个，")]])
 def test_running_twice_changes_nothing_more(kind: str, conversations: list[list[tuple[str, str]]]) -> None:
     once = run_step(_dialogues(conversations), _step(kind)).dialogues
     twice = run_step(once, _step(kind))

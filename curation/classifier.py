@@ -1,0 +1,211 @@
+"""The classifier: fastText on characters and words, learned from labelled texts.
+
+A text is folded (width, case) and cut into tokens: each character of a script without spaces is one, each word of
+others; word n-grams over them are character n-grams in Chinese, so no segmenter is needed. An artefact is a folder of
+`model.bin` and `classifier.json`; its digest is over both, without times or places. The same labels and settings give
+the same digest: one thread, and an order that follows from the texts' hashes.
+
+fastText crashes on a damaged model, so a model is opened only when its hash is the one of its training.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.errors import CurationError
+from curation.label_metrics import measure_labels
+from curation.segments import file_sha256
+
+if TYPE_CHECKING:
+    from fasttext.FastText import _FastText
+
+FORMAT = "talkmill.classifier/1"
+PREPARATION = 1
+"""Raised with every change of `prepare`: an artefact is read only by the code that prepared its training."""
+UNSUITABLE = (
+    "1 true yes bad unsuitable unsafe offensive toxic abusive abuse spam nsfw insult hate harmful "
+    "不合适 不适合 不良 违规 违禁 辱骂 有害 敏感 冒犯 攻击"
+)
+"""Names of the label to act on where a classifier has two and a recipe names none."""
+
+PIECE_TOKENS = 1_000
+"""fastText reads no more than 1,024 tokens of a line; longer texts are scored in pieces."""
+BATCH_TEXTS = 10_000
+SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+TOKEN = re.compile(rf"[^\W_{SPACELESS}]+|\S")
+LONG_NUMBER = re.compile(r"\d{4,}")
+MODEL, DESCRIPTION = "model.bin", "classifier.json"
+
+
+def prepare(text: str) -> list[str]:
+    """A text's tokens. Long numbers are alike: which one it is says nothing."""
+    return TOKEN.findall(LONG_NUMBER.sub("0000", unicodedata.normalize("NFKC", text).casefold()))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest label, and how sure the model is: 0 to 1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class ClassifierRef:
+    """Which classifier, without its weights: cheap to hold and to send to another process."""
+
+    digest: str
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    """Recommended, one a label."""
+    folder: Path | None = None
+    """Where the artefact lies; None where it is only named."""
+
+    @classmethod
+    def at(cls, folder: Path) -> "ClassifierRef":
+        """The classifier in a folder.
+
+        Raises:
+            CurationError: the folder holds none.
+        """
+        described = read_description(folder)
+        recommended = described["metrics"]["recommended_threshold"]
+        labels = tuple(described["labels"])
+        return cls(described["digest"], labels, tuple(recommended[label] for label in labels), folder.absolute())
+
+    def unsuitable(self) -> tuple[str, ...]:
+        """The labels to act on when nobody names any; none where that cannot be told."""
+        found = tuple(label for label in self.labels if label.casefold() in UNSUITABLE.split())
+        return found if len(self.labels) == 2 and len(found) == 1 else ()
+
+
+class Classifier:
+    """A trained classifier, opened."""
+
+    def __init__(self, model: "_FastText", labels: Sequence[str]) -> None:
+        self._model = model
+        self.labels = tuple(labels)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Classifier":
+        """Opens an artefact.
+
+        Raises:
+            CurationError: it is not one, is damaged, or is of another version of Talkmill.
+        """
+        described = read_description(folder)
+        if file_sha256(folder / MODEL) != described["model_sha256"]:
+            raise CurationError(f"{folder / MODEL} is not the model that {DESCRIPTION} describes: train it again")
+        import fasttext
+
+        return cls(fasttext.load_model(str(folder / MODEL)), described["labels"])
+
+    def scores(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Scores of `texts` (rows) for each of `labels` (columns); 0 to 1, rounded to 1e-4.
+
+        A text of several pieces has their mean, weighted by length.
+        """
+        parts = [self._batch(texts[start : start + BATCH_TEXTS]) for start in range(0, len(texts), BATCH_TEXTS)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)))
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """The likeliest label of each text."""
+        scores = self.scores(texts)
+        best = scores.argmax(axis=1)
+        return [Prediction(self.labels[index], float(row[index])) for index, row in zip(best, scores, strict=True)]
+
+    def _batch(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        lines: list[str] = []
+        owners: list[int] = []
+        weights: list[int] = []
+        for index, text in enumerate(texts):
+            tokens = prepare(text)
+            for start in range(0, max(1, len(tokens)), PIECE_TOKENS):
+                piece = tokens[start : start + PIECE_TOKENS]
+                lines.append(" ".join(piece))
+                owners.append(index)
+                weights.append(max(1, len(piece)))
+        pieces = np.zeros((len(lines), len(self.labels)))
+        names, values = self._model.predict(lines, k=len(self.labels))
+        for row, (found, shares) in enumerate(zip(names, values, strict=True)):
+            pieces[row, [int(name.removeprefix("__label__")) for name in found]] = shares
+        sums = np.zeros((len(texts), len(self.labels)))
+        np.add.at(sums, owners, pieces * np.array(weights)[:, None])
+        lengths = np.bincount(owners, weights=weights, minlength=len(texts))
+        means: npt.NDArray[np.float64] = np.clip(sums / lengths[:, None], 0.0, 1.0).round(4)
+        return means
+
+
+@lru_cache(maxsize=4)
+def _opened(digest: str, folder: Path) -> Classifier:
+    return Classifier.load(folder)
+
+
+def open_classifier(ref: ClassifierRef) -> Classifier:
+    """The classifier itself; a few stay open in a process."""
+    assert ref.folder is not None, "only named, not at hand"
+    return _opened(ref.digest, ref.folder)
+
+
+def evaluate(folder: Path, records: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Metrics of a classifier on (text, label) records it was not trained on.
+
+    Raises:
+        CurationError: no classifier, or no records.
+    """
+    classifier = Classifier.load(folder)
+    texts, true = [], []
+    for text, label in records:
+        texts.append(text)
+        true.append(label)
+    if not texts:
+        raise CurationError("there is no labelled text to evaluate on")
+    return {"records": len(texts), **measure(classifier, texts, true)}
+
+
+def measure(classifier: Classifier, texts: Sequence[str], true: Sequence[str]) -> dict[str, Any]:
+    """The metrics of a classifier's predictions."""
+    scores = classifier.scores(texts)
+    predicted = [classifier.labels[index] for index in scores.argmax(axis=1)]
+    return measure_labels(true, predicted, scores, classifier.labels)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What `classifier.json` says of an artefact, its digest checked.
+
+    Raises:
+        CurationError: there is none, or it was changed.
+    """
+    path = folder / DESCRIPTION
+    try:
+        described = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CurationError(f"{folder} holds no classifier: {DESCRIPTION} is missing") from None
+    except (OSError, ValueError, RecursionError):
+        raise CurationError(f"{path} cannot be read: train the classifier again") from None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise CurationError(f"{path} does not describe a classifier of this version of Talkmill ({FORMAT})")
+    if described.get("digest") != description_digest(described):
+        raise CurationError(f"{path} was changed after training: train the classifier again")
+    if described["preparation"] != PREPARATION:
+        raise CurationError(f"{folder}: made by another version of Talkmill, train the classifier again")
+    return described
+
+
+def description_digest(described: dict[str, Any]) -> str:
+    """The digest of an artefact: over its description, which holds the model's hash."""
+    plain = {key: value for key, value in described.items() if key != "digest"}
+    return f"sha256:{hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()}"
+
+
+Progress = Callable[[str, int, int], None]
+"""Told a stage and how much of how much of it is done."""

@@ -1,0 +1,287 @@
+"""Training of a classifier: from labelled texts to an artefact with its metrics.
+
+The held-out part is stratified by label and holds no text of the training part: texts are told apart as the model sees
+them, folded. A text with several labels has the one it was given most often; a draw leaves it out.
+Rare labels are repeated up to the size of the commonest (measured at 1 to 10: macro-F1 .787 → .822).
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from curation.classifier import (
+    DESCRIPTION,
+    FORMAT,
+    MODEL,
+    PIECE_TOKENS,
+    PREPARATION,
+    Classifier,
+    Progress,
+    description_digest,
+    measure,
+    prepare,
+)
+from curation.errors import CurationError
+from curation.segments import file_sha256, write_json
+
+LIBRARY = "fasttext-community"
+MIN_PER_LABEL = 10
+MAX_LABELS = 1_000
+MAX_RECORDS = 2_000_000
+MAX_LABEL_CHARS = 200
+MAX_WEIGHTS = 64_000_000
+MAX_COPIES = 20
+"""How often a text of a rare label is repeated at most."""
+PROBE_TIMEOUT_S = 120
+
+
+class Hyperparameters(BaseModel):
+    """Settings of fastText; the defaults were chosen by measurement on Chinese and English sets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    epoch: int = Field(default=8, ge=1, le=100)
+    lr: float = Field(default=0.3, gt=0, le=2)
+    dim: int = Field(default=16, ge=2, le=300)
+    word_ngrams: int = Field(default=3, ge=1, le=5)
+    """Longest n-gram of tokens: of characters in Chinese, of words in English."""
+    char_ngrams: int = Field(default=0, ge=0, le=6)
+    """Longest n-gram inside a word; 0 for none. Helps with misspelt words of Latin letters."""
+    min_count: int = Field(default=1, ge=1, le=1_000)
+    """Tokens seen less often are not in the vocabulary."""
+    bucket: int = Field(default=500_000, ge=1_000, le=4_000_000)
+    """Places for n-grams, by hash."""
+    loss: Literal["softmax", "ova"] = "softmax"
+    """Scores that add up to one, or one for each label on its own."""
+    balance: bool = True
+    """Repeat texts of rare labels up to the size of the commonest."""
+
+    @model_validator(mode="after")
+    def _fits_in_memory(self) -> "Hyperparameters":
+        if self.dim * self.bucket > MAX_WEIGHTS:
+            raise ValueError(f"dim × bucket may be at most {MAX_WEIGHTS:,}")
+        return self
+
+
+@dataclass
+class Labelled:
+    """Distinct labelled texts, and what was counted on the way."""
+
+    texts: dict[bytes, str] = field(default_factory=dict)
+    """By hash of the prepared text, which orders them: the order of the file does not matter."""
+    labels: dict[bytes, Counter[str]] = field(default_factory=dict)
+    records: int = 0
+    empty: int = 0
+
+
+def read_hyperparameters(value: dict[str, Any] | None) -> Hyperparameters:
+    """Checks settings.
+
+    Raises:
+        CurationError: an unknown one or one out of bounds, named.
+    """
+    try:
+        return Hyperparameters.model_validate(value or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise CurationError(f"{name}: {first['msg']}" if name else first["msg"]) from None
+
+
+def train_classifier(
+    records: Iterable[tuple[str, str]],
+    out: Path,
+    *,
+    holdout: float = 0.1,
+    hyperparameters: dict[str, Any] | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Trains on (text, label) records and writes the artefact to `out`; returns its description.
+
+    Raises:
+        CurationError: settings or labels that no classifier can be made of.
+    """
+    settings = read_hyperparameters(hyperparameters)
+    if not 0 < holdout <= 0.5:
+        raise CurationError("holdout: must be more than 0 and at most 0.5 of the texts")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CurationError(f"{out} exists and is not an empty folder")
+    tell = on_progress or (lambda stage, done, total: None)
+    labelled = _read(records, tell)
+    chosen, counts = _choose_labels(labelled)
+    train, held = _split(chosen, holdout)
+    labels = sorted(set(chosen.values()))
+    counts |= {"train": len(train), "holdout": len(held)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        tell("train", 0, 1)
+        _fit(labelled, chosen, train, labels, settings, folder)
+        tell("measure", 0, 1)
+        described = _describe(labelled, chosen, held, labels, settings, holdout, counts, folder)
+        _probe(folder)
+        folder.chmod(0o755)
+        folder.replace(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    tell("measure", 1, 1)
+    return described
+
+
+def _read(records: Iterable[tuple[str, str]], tell: Progress) -> Labelled:
+    labelled = Labelled()
+    for text, label in records:
+        labelled.records += 1
+        if labelled.records > MAX_RECORDS:
+            raise CurationError(f"more than {MAX_RECORDS:,} labelled texts: take a sample of them")
+        if labelled.records % 5_000 == 0:
+            tell("read", labelled.records, 0)
+        if len(label) > MAX_LABEL_CHARS:
+            raise CurationError(f"record {labelled.records} has a label of more than {MAX_LABEL_CHARS} characters")
+        prepared = " ".join(prepare(text))
+        if not prepared:
+            labelled.empty += 1
+            continue
+        key = hashlib.blake2b(prepared.encode(), digest_size=16).digest()
+        labelled.texts.setdefault(key, prepared)
+        labelled.labels.setdefault(key, Counter())[label] += 1
+    return labelled
+
+
+def _choose_labels(labelled: Labelled) -> tuple[dict[bytes, str], dict[str, int]]:
+    """The label of each distinct text, in the order of the texts' hashes, and counts."""
+    chosen: dict[bytes, str] = {}
+    conflicts = left_out = 0
+    for key in sorted(labelled.texts):
+        ranked = labelled.labels[key].most_common()
+        conflicts += len(ranked) > 1
+        if len(ranked) > 1 and ranked[0][1] == ranked[1][1]:
+            left_out += 1
+            continue
+        chosen[key] = ranked[0][0]
+    sizes = Counter(chosen.values())
+    if len(sizes) < 2:
+        raise CurationError(f"a classifier needs texts of at least two labels, not of {len(sizes)}")
+    if len(sizes) > MAX_LABELS:
+        raise CurationError(f"at most {MAX_LABELS:,} labels, not {len(sizes):,}: is `label` the right column?")
+    label, size = min(sizes.items(), key=lambda item: (item[1], item[0]))
+    if size < MIN_PER_LABEL:
+        raise CurationError(f"label {label!r} has {size} distinct texts: each label needs at least {MIN_PER_LABEL}")
+    counts = {
+        "records": labelled.records,
+        "empty": labelled.empty,
+        "duplicates": labelled.records - labelled.empty - len(labelled.texts),
+        "conflicts": conflicts,
+        "left_out_for_conflict": left_out,
+    }
+    return chosen, counts
+
+
+def _split(chosen: dict[bytes, str], holdout: float) -> tuple[list[bytes], list[bytes]]:
+    """Training and held-out texts: of each label the share, by the order of hashes, at least one."""
+    by_label: dict[str, list[bytes]] = {}
+    for key, label in chosen.items():
+        by_label.setdefault(label, []).append(key)
+    held = {key for keys in by_label.values() for key in keys[: max(1, round(holdout * len(keys)))]}
+    return [key for key in chosen if key not in held], sorted(held)
+
+
+def _fit(
+    labelled: Labelled,
+    chosen: dict[bytes, str],
+    train: Sequence[bytes],
+    labels: Sequence[str],
+    settings: Hyperparameters,
+    folder: Path,
+) -> None:
+    import fasttext
+
+    source = folder / "train.txt"
+    number = {label: index for index, label in enumerate(labels)}
+    with source.open("w", encoding="utf-8") as file:
+        for key in _balanced(train, chosen) if settings.balance else train:
+            tokens = labelled.texts[key].split(" ")[:PIECE_TOKENS]
+            file.write(f"__label__{number[chosen[key]]} {' '.join(tokens)}\n")
+    model = fasttext.train_supervised(
+        str(source),
+        epoch=settings.epoch,
+        lr=settings.lr,
+        dim=settings.dim,
+        wordNgrams=settings.word_ngrams,
+        minn=2 if settings.char_ngrams >= 2 else settings.char_ngrams,
+        maxn=settings.char_ngrams,
+        minCount=settings.min_count,
+        bucket=settings.bucket,
+        loss=settings.loss,
+        thread=1,
+        seed=0,
+        verbose=0,
+    )
+    model.save_model(str(folder / MODEL))
+    source.unlink()
+
+
+def _balanced(train: Sequence[bytes], chosen: dict[bytes, str]) -> list[bytes]:
+    """The training texts, those of rare labels several times, spread evenly by hash."""
+    sizes = Counter(chosen[key] for key in train)
+    most = max(sizes.values())
+    copies = {label: min(MAX_COPIES, max(1, round(most / size))) for label, size in sizes.items()}
+    spread = [(hashlib.blake2b(bytes([n]) + key).digest(), key) for key in train for n in range(copies[chosen[key]])]
+    return [key for _, key in sorted(spread)]
+
+
+def _describe(
+    labelled: Labelled,
+    chosen: dict[bytes, str],
+    held: Sequence[bytes],
+    labels: Sequence[str],
+    settings: Hyperparameters,
+    holdout: float,
+    counts: dict[str, int],
+    folder: Path,
+) -> dict[str, Any]:
+    """Measures the model on the held-out texts and writes its description."""
+    import fasttext
+
+    classifier = Classifier(fasttext.load_model(str(folder / MODEL)), labels)
+    metrics = measure(classifier, [labelled.texts[key] for key in held], [chosen[key] for key in held])
+    records = hashlib.sha256()
+    for key, label in chosen.items():
+        records.update(key + json.dumps(label).encode())
+    described: dict[str, Any] = {
+        "format": FORMAT,
+        "preparation": PREPARATION,
+        "labels": list(labels),
+        "hyperparameters": settings.model_dump(),
+        "holdout": holdout,
+        "library": {LIBRARY: version(LIBRARY), "numpy": np.__version__},
+        "records_sha256": records.hexdigest(),
+        "model_sha256": file_sha256(folder / MODEL),
+        "metrics": {**metrics, "counts": counts},
+    }
+    described["digest"] = description_digest(described)
+    write_json(described, folder / DESCRIPTION)
+    return described
+
+
+def _probe(folder: Path) -> None:
+    """Opens the written artefact in another process, which may crash without taking this one along."""
+    command = [sys.executable, "-m", "curation.classifier_training", str(folder)]
+    done = subprocess.run(command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise CurationError("the trained model cannot be opened again: try other hyperparameters")
+
+
+if __name__ == "__main__":
+    Classifier.load(Path(sys.argv[1])).predict(["", "你好", "hello " * 2_000])
