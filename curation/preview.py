@@ -1,5 +1,6 @@
 """A recipe tried on a few conversations, in memory: before, after, and every change between."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -55,7 +56,8 @@ def preview(conversations: Sequence[object], recipe: Recipe, *, as_of: date) -> 
 def _parse(value: object, index: int) -> dict[str, Any]:
     try:
         orjson.dumps(value)
-    except TypeError:
+        json.dumps(value, allow_nan=False)  # which the other one writes as null
+    except (TypeError, ValueError, RecursionError):
         raise PreviewError(
             index, "must be plain JSON: finite numbers of 64 bits, valid Unicode, not too deep"
         ) from None
