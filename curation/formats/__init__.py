@@ -1,11 +1,12 @@
 """Ingest: an uploaded file becomes raw segments and a quarantine.
 
-A file is cut at fixed offsets of its bytes, each moved to the next record's beginning, so the same file always gives
-the same segments and memory is bounded by one of them. A bad record costs only itself.
+A file is cut at fixed offsets of its decompressed bytes, each moved to the next record's beginning, so the same
+content always gives the same segments, however it was compressed, and memory is bounded by one of them. A bad record
+costs only itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,35 +15,33 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.errors import InputError
-from curation.formats import messages
-from curation.formats.messages import RecordError
+from curation.formats.alpaca import ALPACA, is_alpaca, parse_alpaca
+from curation.formats.columns import canonical
+from curation.formats.detect import Detection, open_records
+from curation.formats.encodings import RecordError
+from curation.formats.flat_turns import FLAT_TURNS, FlatTurns
+from curation.formats.messages import Record, kind_of, parse_turns, turns_key
+from curation.formats.readers import Item
+from curation.formats.records import KINDS
+from curation.formats.roles import Speakers
 from curation.segments import RAW_SCHEMA, write_parquet
 
+__all__ = ["PURPOSES", "SEGMENT_BYTES", "Ingested", "RawSegment", "RecordError", "ingest", "repeated_ids"]
+
 SEGMENT_BYTES = 32 * 2**20
-MAX_LINE_BYTES = 16 * 2**20
-SNIFFED_BYTES = 8192
+PURPOSES = ("conversations", *KINDS)
 QUARANTINE_ARROW = pa.schema([("line", pa.int64()), ("reason", pa.string())])
 """The reason of each bad record, by line; written segment by segment."""
-BOM = b"\xef\xbb\xbf"
-MAGIC = {
-    b"PK\x03\x04": "a zip archive or an office document",
-    b"\x1f\x8b": "compressed by gzip",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd",
-    b"%PDF": "a PDF document",
-    b"PAR1": "a Parquet file",
-    b"\x89PNG": "a picture",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
-}
+BROKEN_OFF = "the file breaks off: see the last line of its quarantine"
 
 
 @dataclass(frozen=True)
 class RawSegment:
-    """A written segment of conversations as they came in."""
+    """A written segment of conversations, or of other records, as they came in."""
 
     path: Path
     conversations: int
+    """Records, where they are no conversations."""
     turns: int
 
 
@@ -57,15 +56,8 @@ class Ingested:
     turns: int
     quarantined: int
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A record's bytes, None where it is too long to be held, and where it stands."""
-
-    number: int
-    offset: int
-    content: bytes | None
+    detection: dict[str, Any] = field(default_factory=dict)
+    """Container, compression, encoding, columns and the roles of speakers, as the file's owner is shown them."""
 
 
 def ingest(
@@ -73,43 +65,45 @@ def ingest(
     out: Path,
     *,
     sha256: str,
+    purpose: str = "conversations",
     speakers: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
     segment_bytes: int = SEGMENT_BYTES,
     on_progress: Callable[[int], None] | None = None,
 ) -> Ingested:
-    """Reads a file of conversations into `out/raw/00000.parquet…` and `out/quarantine.parquet`.
+    """Reads a file into `out/raw/00000.parquet…` and `out/quarantine.parquet`.
 
-    `on_progress` is told the number of bytes read after each segment.
+    `purpose` is conversations, or labels, pairs, preferences, lexicon, whose segments hold the columns of
+    `records.KINDS`. `speakers` maps names to user, assistant, system or ignore, `columns` the file's column names to
+    ours. `on_progress` is told how many decompressed bytes are read.
 
     Raises:
-        InputError: the file is empty or is no text.
+        InputError: the file is empty, is nothing that is read here, or lacks a column.
     """
-    _refuse_unreadable(source)
-    segments: list[RawSegment] = []
-    quarantined = 0
+    given = {theirs: canonical(ours) for theirs, ours in (columns or {}).items()}
     out.mkdir(parents=True, exist_ok=True)
-    temporary = out / ".quarantine.parquet.new"
-    with pq.ParquetWriter(temporary, QUARANTINE_ARROW, compression="zstd") as quarantine:
-        for _, lines in groupby(_lines(source), key=lambda line: line.offset // segment_bytes):
-            bad: list[dict[str, Any]] = []
-            rows = list(_conversations(lines, sha256, speakers or {}, bad))
-            if rows:
-                segments.append(_write_segment(rows, out / "raw" / f"{len(segments):05d}.parquet"))
-            if bad:
-                quarantine.write_table(pa.Table.from_pylist(bad, QUARANTINE_ARROW))
-                quarantined += len(bad)
-            if on_progress is not None:
-                on_progress(segment_bytes)
-    temporary.replace(out / "quarantine.parquet")
-    renamed = _rename_repeated(segments, sha256)
+    heard = Speakers(speakers)
+    detection, items = open_records(source, out, purpose=purpose, columns=given)
+    warnings: list[str] = []
+    parsed = _parsed(items, detection, purpose, heard, given, out, warnings)
+    written = _Writer(out, sha256, None if purpose in KINDS else RAW_SCHEMA, purpose)
+    for _, part in groupby(parsed, key=lambda item: item.offset // segment_bytes):
+        offset = written.add(part)
+        if on_progress is not None:
+            on_progress(offset)
+    written.close()
+    renamed = 0 if purpose in KINDS else _rename_repeated(written.segments, sha256)
+    if renamed:
+        warnings.append(f"{renamed} repeated conversation ids got the suffix #<sha256>:<line>")
     return Ingested(
-        format=messages.NAME,
-        segments=tuple(segments),
+        format=detection.format,
+        segments=tuple(written.segments),
         quarantine=out / "quarantine.parquet",
-        conversations=sum(segment.conversations for segment in segments),
-        turns=sum(segment.turns for segment in segments),
-        quarantined=quarantined,
-        warnings=(f"{renamed} repeated conversation ids got the suffix #<sha256>:<line>",) if renamed else (),
+        conversations=sum(segment.conversations for segment in written.segments),
+        turns=sum(segment.turns for segment in written.segments),
+        quarantined=written.quarantined,
+        warnings=tuple(warnings),
+        detection=_shown(detection, heard),
     )
 
 
@@ -139,62 +133,96 @@ def repeated_ids(segments: list[tuple[Path, str]]) -> list[dict[int, str]]:
     return renames
 
 
-def _refuse_unreadable(source: Path) -> None:
-    with source.open("rb") as file:
-        head = file.read(SNIFFED_BYTES)
-    if len(head) < SNIFFED_BYTES and not head.removeprefix(BOM).strip():
-        raise InputError("the file is empty")
-    for magic, kind in MAGIC.items():
-        if head.startswith(magic):
-            raise InputError(f"the file is {kind}: send conversations as UTF-8 JSONL, one JSON object a line")
-    if b"\x00" in head:
-        raise InputError("the file is binary: send conversations as UTF-8 JSONL, one JSON object a line")
-
-
-def _lines(source: Path) -> Iterator[Line]:
-    """Non-blank lines; of a line that is too long only its place is kept."""
-    with source.open("rb", buffering=1 << 20) as file:
-        if file.read(len(BOM)) != BOM:
-            file.seek(0)
-        number = 0
-        while True:
-            offset = file.tell()
-            content = file.readline(MAX_LINE_BYTES + 1)
-            if not content:
-                return
-            number += 1
-            if len(content) > MAX_LINE_BYTES:
-                while content and not content.endswith(b"\n"):
-                    content = file.readline(1 << 20)
-                yield Line(number, offset, None)
-            elif content.strip():
-                yield Line(number, offset, content)
-
-
-def _conversations(
-    lines: Iterator[Line], sha256: str, speakers: Mapping[str, str], quarantine: list[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    for line in lines:
+def _parsed(
+    items: Iterator[Item],
+    detection: Detection,
+    purpose: str,
+    speakers: Speakers,
+    given: Mapping[str, str],
+    out: Path,
+    warnings: list[str],
+) -> Iterator[Item]:
+    """The items with what they mean in place of what they say: stored columns, a Record, or a RecordError."""
+    if detection.format == FLAT_TURNS:
+        table = FlatTurns(out, speakers, given)
+        yield from table.group(items)
+        warnings.extend(table.warnings)
+        return
+    for item in items:
         try:
-            if line.content is None:
-                raise RecordError(f"the record is longer than {MAX_LINE_BYTES // 2**20} MiB: split the conversation")
-            record = messages.parse_record(line.content, speakers)
+            if isinstance(item.value, RecordError):
+                raise item.value
+            if purpose in KINDS:
+                value: Any = KINDS[purpose].read(item.value, given)
+            else:
+                value = _conversation(item.value, speakers, given, detection.format)
         except RecordError as error:
-            quarantine.append({"line": line.number, "reason": str(error)})
-            continue
-        yield {
-            "id": record.id if record.id is not None else f"{sha256[:8]}:{line.number}",
-            "line": line.number,
-            "messages": record.messages,
-            "user": record.user,
-            "meta": record.meta,
-        }
+            value = error
+        yield Item(item.number, item.offset, value)
 
 
-def _write_segment(rows: list[dict[str, Any]], path: Path) -> RawSegment:
-    frame = pl.DataFrame(rows, RAW_SCHEMA, orient="row")
-    write_parquet(frame, path)
-    return RawSegment(path, frame.height, int(frame["messages"].list.len().sum()))
+def _conversation(value: object, speakers: Speakers, given: Mapping[str, str], form: str) -> Record:
+    if not isinstance(value, dict):
+        raise RecordError(f"the record is a JSON {kind_of(value)}, not an object with `messages`")
+    if turns_key(value, given) is None and (form == ALPACA or is_alpaca(value, given)):
+        return parse_alpaca(value, given)
+    return parse_turns(value, speakers, given)
+
+
+class _Writer:
+    """Writes segments and the quarantine, part by part."""
+
+    def __init__(self, out: Path, sha256: str, schema: pl.Schema | None, purpose: str) -> None:
+        self.segments: list[RawSegment] = []
+        self.quarantined = 0
+        self._out, self._sha256 = out, sha256
+        self._schema = schema if schema is not None else KINDS[purpose].schema
+        self._temporary = out / ".quarantine.parquet.new"
+        self._quarantine = pq.ParquetWriter(self._temporary, QUARANTINE_ARROW, compression="zstd")
+        self._last_line, self._in_order = 0, True
+
+    def add(self, items: Iterator[Item]) -> int:
+        """Writes one segment and its bad records; returns the last offset."""
+        rows: list[dict[str, Any]] = []
+        bad: list[dict[str, Any]] = []
+        offset = 0
+        for item in items:
+            offset = item.offset
+            if isinstance(item.value, RecordError):
+                bad.append({"line": item.number, "reason": str(item.value)})
+                self._in_order &= item.number >= self._last_line
+                self._last_line = item.number
+            elif isinstance(item.value, Record):
+                rows.append(self._row(item.number, item.value))
+            else:
+                rows.append({"line": item.number, **item.value})
+        if rows:
+            self._write(pl.DataFrame(rows, self._schema, orient="row"))
+        if bad:
+            self._quarantine.write_table(pa.Table.from_pylist(bad, QUARANTINE_ARROW))
+            self.quarantined += len(bad)
+        return offset
+
+    def close(self) -> None:
+        """Puts the quarantine into the order of lines and in its place."""
+        self._quarantine.close()
+        target = self._out / "quarantine.parquet"
+        if not self._in_order:
+            pl.scan_parquet(self._temporary).sort("line", maintain_order=True).sink_parquet(target)
+            self._temporary.unlink()
+        else:
+            self._temporary.replace(target)
+
+    def _row(self, line: int, record: Record) -> dict[str, Any]:
+        name = record.id if record.id is not None else f"{self._sha256[:8]}:{line}"
+        return {"id": name, "line": line, "messages": record.messages, "user": record.user, "meta": record.meta}
+
+    def _write(self, frame: pl.DataFrame) -> None:
+        path = self._out / "raw" / f"{len(self.segments):05d}.parquet"
+        write_parquet(frame, path)
+        talks = self._schema is RAW_SCHEMA
+        turns = int(frame["messages"].list.len().sum()) if talks else 0
+        self.segments.append(RawSegment(path, frame.height, turns))
 
 
 def _rename_repeated(segments: list[RawSegment], sha256: str) -> int:
@@ -205,3 +233,15 @@ def _rename_repeated(segments: list[RawSegment], sha256: str) -> int:
             new = pl.col("line").replace_strict(ids, default=None, return_dtype=pl.String)
             write_parquet(frame.with_columns(id=pl.coalesce(new, "id")), segment.path)
     return sum(map(len, renames))
+
+
+def _shown(detection: Detection, speakers: Speakers) -> dict[str, Any]:
+    found = {
+        "container": detection.container,
+        "compression": detection.compression,
+        "encoding": detection.encoding,
+        "delimiter": detection.delimiter,
+        "columns": dict(detection.columns),
+        "speakers": speakers.seen,
+    }
+    return {key: value for key, value in found.items() if value not in (None, {})}

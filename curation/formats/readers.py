@@ -1,0 +1,161 @@
+"""Containers: JSON lines, JSON arrays, CSV, Parquet and plain lists become records, one at a time.
+
+A record that cannot be read is passed on as its reason and costs only itself. A record's number is its line; where
+several stand on one line (a JSON array without line breaks) it grows by one, so that it always names one record. In
+Parquet it is the row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.errors import InputError
+from curation.formats.columns import shown
+from curation.formats.csv_rows import read_rows
+from curation.formats.encodings import RecordError, decoded
+from curation.formats.json_array import read_elements
+from curation.formats.streams import ALWAYS_ALLOWED_BYTES, MAX_RATIO, read_lines
+
+PARQUET_ROWS = 16
+"""Rows decoded at once: few, since each may be megabytes long and take a few bytes in the file."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A record, or the RecordError why it is none; `offset` grows with the bytes before it."""
+
+    number: int
+    offset: int
+    value: Any
+
+
+def read_json_lines(chunks: Iterator[bytes], encoding: str) -> Iterator[Item]:
+    """One JSON value a line; blank lines are none."""
+    for line in read_lines(chunks):
+        if line.content is None:
+            yield Item(line.number, line.offset, RecordError(line.reason))
+        elif line.content.strip():
+            yield Item(line.number, line.offset, read_value(line.content, encoding))
+
+
+def read_json_array(chunks: Iterator[bytes], encoding: str) -> Iterator[Item]:
+    """The elements of one JSON array."""
+    number = 0
+    for line, offset, content in read_elements(chunks):
+        number = max(number + 1, line)
+        value = RecordError(content) if isinstance(content, str) else read_value(content, encoding)
+        yield Item(number, offset, value)
+
+
+def read_json_document(content: bytes, encoding: str) -> Iterator[Item]:
+    """One JSON object: the records in its first list of objects (`data`, `items`…), or itself as the one record.
+
+    Raises:
+        InputError: it is no JSON.
+    """
+    value = read_value(content, encoding)
+    if isinstance(value, RecordError):
+        raise InputError(f"the file is one JSON document, and {value}")
+    wrapped = [
+        value[key] for key in ("data", "items", "records", "rows", "results") if isinstance(value.get(key), list)
+    ]
+    for number, record in enumerate(wrapped[0] if wrapped else [value], 1):
+        yield Item(number, number, record)
+
+
+def read_csv(chunks: Iterator[bytes], encoding: str, delimiter: str) -> Iterator[Item]:
+    """Rows as objects by the header's names; cells may hold line breaks. A row of another width is a bad record.
+
+    Raises:
+        InputError: the first line cannot name the columns.
+    """
+    rows = read_rows(read_lines(chunks), encoding, delimiter)
+    _, header = next(rows, (None, None))
+    if header is None or isinstance(header, RecordError):
+        raise InputError(f"the first line must name the columns{f': {header}' if header else ''}")
+    names = [name.strip() for name in header]
+    while names and not names[-1]:
+        names.pop()
+    _refuse_repeated(names)
+    for line, row in rows:
+        if isinstance(row, RecordError):
+            yield Item(line.number, line.offset, row)
+            continue
+        while len(row) > len(names) and not row[-1].strip():
+            row.pop()
+        if len(row) != len(names) and any(row):
+            reason = f"the row has {len(row)} cells, the header has {len(names)} columns"
+            yield Item(line.number, line.offset, RecordError(reason))
+        elif any(cell.strip() for cell in row):
+            yield Item(line.number, line.offset, dict(zip(names, row, strict=True)))
+
+
+def read_parquet(source: Path) -> Iterator[Item]:
+    """Rows as objects.
+
+    Raises:
+        InputError: the file is no Parquet, or expands without measure.
+    """
+    limit = max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * source.stat().st_size)
+    number, offset = 0, 0
+    try:
+        with pq.ParquetFile(source) as file:
+            sizes = (file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+            _refuse_bomb(sum(sizes), limit)
+            _refuse_repeated(file.schema_arrow.names)
+            for batch in map(_plain, file.iter_batches(PARQUET_ROWS)):
+                _refuse_bomb(offset + batch.nbytes, limit)
+                for row in batch.to_pylist(maps_as_pydicts="lossy"):
+                    number += 1
+                    yield Item(number, offset, row)
+                offset += batch.nbytes
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"the Parquet file cannot be read ({type(error).__name__})") from None
+
+
+def read_words(chunks: Iterator[bytes], encoding: str) -> Iterator[Item]:
+    """One word a line; a line that begins with `# ` is a comment."""
+    for line in read_lines(chunks):
+        if line.content is None:
+            yield Item(line.number, line.offset, RecordError(line.reason))
+        elif line.content.strip() and not line.content.startswith(b"# "):
+            try:
+                yield Item(line.number, line.offset, {"word": decoded(line.content, encoding).strip()})
+            except RecordError as error:
+                yield Item(line.number, line.offset, error)
+
+
+def read_value(content: bytes, encoding: str) -> Any:
+    """The JSON value, or the RecordError why there is none."""
+    try:
+        return orjson.loads(content if encoding == "utf-8" else decoded(content, encoding))
+    except RecordError as error:
+        return error
+    except orjson.JSONDecodeError as error:
+        try:
+            decoded(content, encoding)
+        except RecordError as bad:
+            return bad
+        return RecordError(f"not valid JSON at column {error.colno}")
+
+
+def _refuse_repeated(names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"several columns have the same name: {shown(repeated)}")
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch without dictionaries, so that its size is told as it will be in memory."""
+    columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _refuse_bomb(size: int, limit: int) -> None:
+    if size > limit:
+        raise InputError(f"the file expands to more than {MAX_RATIO} times its size: write it in smaller row groups")
