@@ -101,6 +101,8 @@ class Batch(Settings):
 
     tokens: Count | Auto = "auto"
     """Source and target tokens; auto: 65,536, lowered until the run has 200 steps, not below 4,096."""
+    conversations: Count | None = None
+    """Another way to say `tokens`, which wins: so many times the mean sample's tokens."""
     micro_tokens: Count | Auto = "auto"
     """Tokens of one forward pass of one rank."""
 
@@ -190,13 +192,12 @@ def parse_config(body: Mapping[str, Any]) -> TrainConfig:
         raise ConfigError(f"{'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from None
 
 
-def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int) -> TrainConfig:
-    """Replaces every `auto` of batch, optimiser, schedule and run by its value for `num_rows` packed rows."""
-    tokens = MAX_BATCH_TOKENS if config.batch.tokens == "auto" else config.batch.tokens
-    if config.batch.tokens == "auto":
-        while tokens > MIN_BATCH_TOKENS and _num_steps(config, num_rows, tokens) < MIN_STEPS:
-            tokens //= 2
-    tokens = max(tokens, config.row_tokens)
+def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int, sample_tokens: float = 0) -> TrainConfig:
+    """Replaces every `auto` of batch, optimiser, schedule and run by its value for `num_rows` packed rows.
+
+    `sample_tokens` is the mean length of a sample, a conversation or a window of one.
+    """
+    tokens = max(_batch_tokens(config, num_rows, sample_tokens), config.row_tokens)
     steps = _num_steps(config, num_rows, tokens)
     nproc = max(1, num_gpus) if config.run.nproc == "auto" else config.run.nproc
     every = config.checkpoint.every_steps
@@ -207,7 +208,7 @@ def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int) -> TrainConfig
     micro = max(config.row_tokens, 4096 if num_gpus == 0 else 16_384) if micro == "auto" else micro
     return config.model_copy(
         update={
-            "batch": Batch(tokens=tokens, micro_tokens=max(micro, config.row_tokens)),
+            "batch": config.batch.model_copy(update={"tokens": tokens, "micro_tokens": max(micro, config.row_tokens)}),
             "optim": config.optim.model_copy(
                 update={"peak_lr": PEAK_LR[kind] if config.optim.peak_lr == "auto" else config.optim.peak_lr}
             ),
@@ -216,6 +217,17 @@ def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int) -> TrainConfig
             "evaluate": Evaluate(every_steps=evaluate),
         }
     )
+
+
+def _batch_tokens(config: TrainConfig, num_rows: int, sample_tokens: float) -> int:
+    if config.batch.tokens != "auto":
+        return config.batch.tokens
+    if config.batch.conversations is not None:
+        return round(config.batch.conversations * sample_tokens)
+    tokens = MAX_BATCH_TOKENS
+    while tokens > MIN_BATCH_TOKENS and _num_steps(config, num_rows, tokens) < MIN_STEPS:
+        tokens //= 2
+    return tokens
 
 
 def warmup_steps(config: TrainConfig, num_steps: int) -> int:

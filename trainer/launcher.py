@@ -61,7 +61,7 @@ def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> Tra
     _tell(chat, vectors, run_dir)
     if vectors.num_rows == 0:
         raise TrainingError("no reply to learn: no target token is left in the version under these settings")
-    resolved = resolve(config, num_rows=vectors.num_rows, num_gpus=_num_gpus())
+    resolved = resolve(config, num_rows=vectors.num_rows, num_gpus=_num_gpus(), sample_tokens=vectors.sample_tokens)
     write_json(run_dir / "config.json", resolved.model_dump(mode="json"))
     world_size = resolved.run.nproc
     manifest = {

@@ -61,6 +61,12 @@ class Vectors:
         """Packed rows of one epoch."""
         return sum(segment.rows for segment in self.train)
 
+    @property
+    def sample_tokens(self) -> float:
+        """Mean length of a sample."""
+        tokens = sum(segment.tokens for segment in (*self.train, *self.validation))
+        return tokens / max(1, self.facts["samples"])
+
 
 @dataclass(frozen=True)
 class PackedRow:

@@ -15,7 +15,8 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     n_epochs: Annotated[int, Field(ge=1, le=1000)] | Auto = "auto"
-    batch_size: Auto = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=100_000, strict=True)] | Auto = "auto"
+    """Conversations of an optimiser's step, counted by their mean length."""
     learning_rate_multiplier: Number | Auto = "auto"
 
 

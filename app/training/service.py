@@ -112,6 +112,8 @@ def _config(session: Session, body: NewJob) -> dict[str, Any]:
     run, optim = config.setdefault("run", {}), config.setdefault("optim", {})
     if hyperparameters.n_epochs != "auto":
         run.setdefault("epochs", hyperparameters.n_epochs)
+    if hyperparameters.batch_size != "auto":
+        config.setdefault("batch", {}).setdefault("conversations", hyperparameters.batch_size)
     if hyperparameters.learning_rate_multiplier != "auto":
         default = PEAK_LR["scratch" if "scratch" in config["model"] else "base"]
         optim.setdefault("peak_lr", default * hyperparameters.learning_rate_multiplier)

@@ -99,7 +99,8 @@ def test_a_name_never_changes_its_meaning(client: TestClient, base: Path, tmp_pa
         assert session.query(RegisteredModel).count() == 1
 
 
-def test_a_job_takes_a_registered_base_by_name(client: TestClient, base: Path) -> None:
+def _finished_version() -> str:
+    """The id of a version in the database, as far as the creation of a job looks at it."""
     with writing() as session:
         dataset = Dataset(id=new_id("ds"), name="a")
         session.add(dataset)
@@ -109,7 +110,39 @@ def test_a_job_takes_a_registered_base_by_name(client: TestClient, base: Path) -
             recipe_fingerprint="f", as_of="2026-11-01",
         )  # fmt: skip
         session.add(version)
-    body = {"model": "tiny", "training_file": version.id}
+        return version.id
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "trainer", "batch"),
+    [
+        ({"batch_size": 16}, {}, {"conversations": 16}),
+        ({"batch_size": 16}, {"batch": {"tokens": 4096}}, {"conversations": 16, "tokens": 4096}),
+        ({"batch_size": 16}, {"batch": {"conversations": 8}}, {"conversations": 8}),
+        ({"batch_size": "auto"}, {}, None),
+    ],
+)
+def test_the_batch_size_counts_conversations_and_the_trainers_settings_win(
+    client: TestClient, hyperparameters: dict[str, object], trainer: dict[str, object], batch: dict[str, int] | None
+) -> None:
+    body = {"model": "scratch:tiny", "training_file": _finished_version(), "trainer": trainer}
+    made = client.post("/v1/fine_tuning/jobs", json={**body, "hyperparameters": hyperparameters})
+    assert made.status_code == 200, made.text
+    assert made.json()["hyperparameters"]["batch_size"] == hyperparameters["batch_size"]
+    assert made.json()["trainer"].get("batch") == batch
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, 10**9, "many", None, True])
+def test_a_batch_size_that_makes_no_sense_is_refused(client: TestClient, size: object) -> None:
+    body = {"model": "scratch:tiny", "training_file": _finished_version(), "hyperparameters": {"batch_size": size}}
+    refused = client.post("/v1/fine_tuning/jobs", json=body)
+    assert refused.status_code == 422
+    assert "batch_size" in refused.json()["error"]["param"]
+
+
+def test_a_job_takes_a_registered_base_by_name(client: TestClient, base: Path) -> None:
+    version_id = _finished_version()
+    body = {"model": "tiny", "training_file": version_id}
     unknown = client.post("/v1/fine_tuning/jobs", json=body)
     assert unknown.status_code == 422
     assert "talkmill models add" in unknown.json()["detail"]

@@ -50,3 +50,12 @@ def test_auto_values_give_a_small_run_enough_steps() -> None:
     assert config.optim.peak_lr == 1e-3
     assert warmup_steps(config, 300) == 10
     assert warmup_steps(config, 40) == 4, "warm-up is at most a tenth of the run"
+
+
+def test_a_batch_in_conversations_is_as_many_mean_samples() -> None:
+    body = {**SCRATCH, "batch": {"conversations": 32}}
+    assert resolve(parse_config(body), num_rows=1000, num_gpus=0, sample_tokens=250.4).batch.tokens == 8013
+    few = {**SCRATCH, "batch": {"conversations": 1}}
+    assert resolve(parse_config(few), num_rows=1000, num_gpus=0, sample_tokens=250.4).batch.tokens == 1536, "a row"
+    both = {**SCRATCH, "batch": {"conversations": 32, "tokens": 4096}}
+    assert resolve(parse_config(both), num_rows=1000, num_gpus=0, sample_tokens=250.4).batch.tokens == 4096
