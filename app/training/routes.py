@@ -1,17 +1,16 @@
 """Fine-tuning jobs, models and chat, in the shapes of the OpenAI API."""
 
-from collections.abc import Iterator
-from pathlib import Path as FilePath
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.auth import needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
+from app.downloads import blob_response
 from app.errors import Conflict, NotFound, Unavailable, responses
 from app.models import Job
-from app.store import CHUNK_BYTES, get_store
 from app.training import completions, repository, service
 from app.training.completions import CHECKPOINT
 from app.training.schemas import ChatCompletion, ChatRequest, JobObject, ModelObject, NewJob
@@ -101,15 +100,19 @@ def files(job_id: JobId, session: ReadSession) -> ListOf:
     return ListOf(data=[{"name": row.name, "bytes": row.bytes, "sha256": row.sha256} for row in rows], has_more=False)
 
 
-@router.get("/fine_tuning/jobs/{job_id}/files/{name:path}", dependencies=[needs("read")], responses=responses(NotFound))
-def file(job_id: JobId, name: str, session: ReadSession) -> StreamingResponse:
+@router.get(
+    "/fine_tuning/jobs/{job_id}/files/{name:path}",
+    response_class=StreamingResponse,
+    dependencies=[needs("read")],
+    responses=responses(NotFound),
+)
+def file(request: Request, job_id: JobId, name: str, session: ReadSession) -> Response:
     """One file of the model folder."""
     repository.get_job(session, job_id)
     row = next((row for row in repository.files(session, job_id) if row.name == name), None)
     if row is None:
         raise NotFound("the model has no such file", param="name")
-    headers = {"content-length": str(row.bytes), "etag": f'"{row.sha256}"'}
-    return StreamingResponse(_chunks(get_store().path(row.sha256)), 200, headers, "application/octet-stream")
+    return blob_response(request, row.sha256, row.bytes, filename=PurePosixPath(name).name)
 
 
 @router.get("/models", dependencies=[needs("read")], responses=responses())
@@ -134,9 +137,3 @@ def chat(body: ChatRequest) -> ChatCompletion:
     Members of the OpenAI request that are not listed here are ignored, as its own servers do with unknown ones.
     """
     return completions.complete(body)
-
-
-def _chunks(path: FilePath) -> Iterator[bytes]:
-    with path.open("rb") as source:
-        while chunk := source.read(CHUNK_BYTES):
-            yield chunk
