@@ -13,17 +13,19 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db import reading, writing
+from app.files.repository import CONVERSATIONS
+from app.filters.repository import filters_by_id
 from app.lexicons.repository import lexicons_by_id
-from app.models import File, Json, RawSegment, Version, VersionFile, Work
+from app.models import File, Json, LearnedFilter, RawSegment, Version, VersionFile, Work
 from app.queue import add_nudge, add_work
 from app.settings import get_settings
 from app.store import get_store
 from curation.formats import ingest, repeated_ids
-from curation.recipe import Recipe, lexicon_ids, parse_recipe
+from curation.recipe import Recipe, filter_ids, lexicon_ids, parse_recipe
 from curation.run import SegmentResult, close_version, curate_segment
 from worker.leases import Lease, finish, give_back
 
@@ -55,21 +57,21 @@ def ingest_file(lease: Lease) -> None:
         file = session.get_one(File, lease.subject)
         file.status = "processing"
     store = get_store()
+    talks = file.purpose in CONVERSATIONS
     with scratch() as folder:
         ingested = ingest(
             store.path(file.sha256),
             folder,
             sha256=file.sha256,
+            purpose="conversations" if talks else file.purpose,
             speakers=file.speakers,
+            columns=file.columns,
             segment_bytes=get_settings().segment_bytes,
         )
         segments = [(segment, store.put_file(segment.path)) for segment in ingested.segments]
         quarantine = store.put_file(ingested.quarantine)
-    counts = {
-        "conversations": ingested.conversations,
-        "turns": ingested.turns,
-        "quarantined": ingested.quarantined,
-    }
+    counts = {"conversations": ingested.conversations, "turns": ingested.turns}
+    counts = {**(counts if talks else {"records": ingested.conversations}), "quarantined": ingested.quarantined}
     with writing() as session:
         finish(session, lease, counts)
         session.execute(delete(RawSegment).where(RawSegment.file_id == file.id))
@@ -87,6 +89,7 @@ def ingest_file(lease: Lease) -> None:
         file = session.get_one(File, lease.subject)
         file.status = "processed"
         file.format = ingested.format
+        file.detection = ingested.detection
         file.counts = counts
         file.warnings = list(ingested.warnings)
         file.quarantine_sha256 = quarantine.sha256
@@ -103,11 +106,11 @@ def fail_file(session: Session, lease: Lease, error: str) -> None:
 
 
 def _wake_versions(session: Session, file_id: str) -> None:
-    waiting = (
-        select(Work)
-        .join(VersionFile, VersionFile.version_id == Work.subject)
-        .where(VersionFile.file_id == file_id, Work.kind == "plan", Work.state.in_(OPEN_STATES))
-    )
+    versions = select(VersionFile.version_id).where(VersionFile.file_id == file_id)
+    filters = select(LearnedFilter.id).where(LearnedFilter.file_id == file_id)
+    plans = and_(Work.kind == "plan", Work.subject.in_(versions))
+    trainings = and_(Work.kind == "learn", Work.subject.in_(filters))
+    waiting = select(Work).where(or_(plans, trainings), Work.state.in_(OPEN_STATES))
     for work in session.execute(waiting).scalars():
         add_nudge(session, work)
 
@@ -245,4 +248,5 @@ def _files_of(session: Session, version_id: str) -> list[File]:
 
 def _recipe_of(session: Session, version: Version) -> Recipe:
     body: Json = version.recipe
-    return parse_recipe(body, lexicons=lexicons_by_id(session, lexicon_ids(body)))
+    lexicons = lexicons_by_id(session, lexicon_ids(body))
+    return parse_recipe(body, lexicons=lexicons, filters=filters_by_id(session, filter_ids(body)))

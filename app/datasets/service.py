@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.datasets import repository
 from app.datasets.schemas import NewVersion, ProgressObject, VersionObject
 from app.errors import Conflict, Unprocessable
-from app.files.repository import get_file, raw_segments
+from app.files.repository import CONVERSATIONS, get_file, raw_segments
 from app.models import Version, VersionFile, new_id
 from app.queue import add_work
 from app.recipes.service import read_recipe
@@ -53,8 +53,10 @@ def create_version(session: Session, dataset_id: str, body: NewVersion) -> Versi
     repository.get_dataset(session, dataset_id)
     if len(set(body.files)) != len(body.files):
         raise Unprocessable("files: each file once", param="files")
-    for file_id in body.files:
-        get_file(session, file_id)
+    for index, file_id in enumerate(body.files):
+        if (purpose := get_file(session, file_id).purpose) not in CONVERSATIONS:
+            detail = f"files[{index}]: the file's purpose is {purpose}, a version is made from conversations"
+            raise Unprocessable(detail, param=f"files[{index}]")
     recipe = read_recipe(session, body.recipe)
     version = Version(
         id=new_id("ver"), dataset_id=dataset_id, number=repository.next_number(session, dataset_id), status="queued",

@@ -4,7 +4,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.models import File, RawSegment, VersionFile
+from app.models import File, LearnedFilter, RawSegment, VersionFile, Work
+
+CONVERSATIONS = ("fine-tune", "conversations")
+"""Purposes of files that versions are made from."""
 
 
 def get_file(session: Session, file_id: str) -> File:
@@ -16,9 +19,16 @@ def get_file(session: Session, file_id: str) -> File:
 
 
 def users_of(session: Session, file_id: str) -> list[str]:
-    """Ids of the versions that were made from the file."""
-    statement = select(VersionFile.version_id).where(VersionFile.file_id == file_id).distinct()
-    return list(session.scalars(statement))
+    """Ids of the versions and learned filters that were made from the file."""
+    versions = select(VersionFile.version_id).where(VersionFile.file_id == file_id).distinct()
+    filters = select(LearnedFilter.id).where(LearnedFilter.file_id == file_id)
+    return [*session.scalars(versions), *session.scalars(filters)]
+
+
+def open_ingests(session: Session, file_id: str) -> list[Work]:
+    """The file's ingest, if it has not ended."""
+    mine = (Work.kind == "ingest", Work.subject == file_id, Work.state.in_(("pending", "leased")))
+    return list(session.scalars(select(Work).where(*mine)))
 
 
 def raw_segments(session: Session, file_id: str) -> list[RawSegment]:

@@ -1,7 +1,6 @@
 """Uploads, as in the OpenAI Files API, with what ingest made of them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,27 +12,20 @@ from sqlalchemy import select
 
 from app.auth import needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
+from app.downloads import blob_response
 from app.errors import BadRequest, Conflict, NotFound, Unprocessable, responses
-from app.fields import is_current
 from app.files import repository
 from app.models import File, new_id
 from app.queue import add_work
 from app.settings import get_settings
-from app.store import CHUNK_BYTES, get_store
+from app.store import get_store
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
-Purpose = Literal["fine-tune", "conversations"]
+Purpose = Literal["fine-tune", "conversations", "labels", "pairs", "preferences", "lexicon"]
 ROLES = ("user", "assistant", "system", "ignore")
 MAX_FILENAME = 255
+MAX_NAMES = 1000
 FileId = Annotated[str, Path(pattern=r"^file-[0-9a-f]{24}$")]
-
-
-class Counts(BaseModel):
-    """What ingest found."""
-
-    conversations: int = 0
-    turns: int = 0
-    quarantined: int = 0
 
 
 class FileObject(BaseModel):
@@ -49,7 +41,11 @@ class FileObject(BaseModel):
     status_details: str | None
     sha256: str
     format: str | None
-    counts: Counts
+    """messages, sharegpt, alpaca, flat_turns; or labels, pairs, preferences, lexicon."""
+    detection: dict[str, Any]
+    """container, compression, encoding; columns (ours → theirs); the role of each speaker met."""
+    counts: dict[str, int]
+    """conversations, turns, quarantined; or records, quarantined."""
     warnings: list[str]
 
 
@@ -63,24 +59,27 @@ class Deleted(BaseModel):
 
 def show(file: File) -> FileObject:
     """The file as the API tells it."""
+    conversations = file.purpose in repository.CONVERSATIONS
+    names = ("conversations", "turns", "quarantined") if conversations else ("records", "quarantined")
     return FileObject(
         id=file.id, bytes=file.bytes, created_at=int(file.created_at), filename=file.filename, purpose=file.purpose,
         status=file.status, status_details=file.status_details, sha256=file.sha256, format=file.format,
-        counts=Counts(**file.counts), warnings=file.warnings,
+        detection=file.detection, counts={name: file.counts.get(name, 0) for name in names}, warnings=file.warnings,
     )  # fmt: skip
 
 
 @router.post("", dependencies=[needs("curate")], responses=responses(BadRequest))
 def upload(
     file: Annotated[UploadFile, FileField(description="the file's bytes")],
-    purpose: Annotated[str, Form(description="conversations or fine-tune")],
+    purpose: Annotated[str, Form(description=" | ".join(get_args(Purpose)))],
     session: WriteSession,
-    speakers: Annotated[str | None, Form(description="JSON: speaker name → role or ignore")] = None,
+    speakers: Annotated[str | None, Form(description="JSON: speaker name → user, assistant, system or ignore")] = None,
+    columns: Annotated[str | None, Form(description="JSON: the file's column name → ours")] = None,
 ) -> FileObject:
-    """Stores a file of conversations and has it ingested; poll it until its status is processed or error."""
+    """Stores a file and has it ingested; poll it until its status is processed or error."""
     if purpose not in get_args(Purpose):
         raise Unprocessable(f"purpose: one of {', '.join(get_args(Purpose))}", param="purpose")
-    mapping = _speakers(speakers)
+    names = {"speakers": _speakers(speakers), "columns": _columns(columns)}
     filename = FilePath(file.filename or "").name.strip(".") or "upload"
     if len(filename) > MAX_FILENAME:
         raise BadRequest(f"the file's name is longer than {MAX_FILENAME} characters", param="file")
@@ -90,8 +89,8 @@ def upload(
         raise BadRequest(f"the file is larger than {get_settings().max_upload_bytes} bytes", param="file")
     blob = get_store().put(file.file)
     row = File(
-        id=new_id("file"), purpose=purpose, filename=filename, bytes=blob.bytes, sha256=blob.sha256, speakers=mapping,
-        status="uploaded", counts={}, warnings=[],
+        id=new_id("file"), purpose=purpose, filename=filename, bytes=blob.bytes, sha256=blob.sha256, **names,
+        status="uploaded", detection={}, counts={}, warnings=[],
     )  # fmt: skip
     session.add(row)
     add_work(session, "ingest", row.id)
@@ -117,10 +116,12 @@ def get(file_id: FileId, session: ReadSession) -> FileObject:
 
 @router.delete("/{file_id}", dependencies=[needs("curate")], responses=responses(NotFound, Conflict))
 def delete(file_id: FileId, session: WriteSession) -> Deleted:
-    """Forgets a file that no version was made from."""
+    """Forgets a file from which nothing was made; its ingest ends if it is still under way."""
     file = repository.get_file(session, file_id)
     if users := repository.users_of(session, file_id):
         raise Conflict(f"the file is in use by {', '.join(users)}", code="file_in_use")
+    for work in repository.open_ingests(session, file_id):
+        work.state = "cancelled"
     session.delete(file)
     return Deleted(id=file_id, object="file")
 
@@ -129,12 +130,9 @@ def delete(file_id: FileId, session: WriteSession) -> Deleted:
     "/{file_id}/content", response_class=StreamingResponse, dependencies=[needs("read")], responses=responses(NotFound)
 )
 def content(request: Request, file_id: FileId, session: ReadSession) -> Response:
-    """The file's bytes, as they were sent."""
+    """The file's bytes, as they were sent, or a range of them."""
     file = repository.get_file(session, file_id)
-    if is_current(request, f'"{file.sha256}"'):
-        return Response(status_code=304, headers={"etag": f'"{file.sha256}"'})
-    headers = {"content-length": str(file.bytes), "content-disposition": "attachment", "etag": f'"{file.sha256}"'}
-    return StreamingResponse(_chunks(get_store().path(file.sha256)), 200, headers, "application/octet-stream")
+    return blob_response(request, file.sha256, file.bytes, filename=file.filename)
 
 
 @router.get("/{file_id}/quarantine", dependencies=[needs("read")], responses=responses(NotFound))
@@ -154,19 +152,45 @@ def quarantine(
     return ListOf(data=rows, has_more=more)
 
 
-def _chunks(path: FilePath) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
+def _speakers(text: str | None) -> dict[str, str]:
+    mapping = _mapping(text, "speakers")
+    if any(role not in ROLES for role in mapping.values()):
+        raise Unprocessable(f"speakers: each name must map to one of {', '.join(ROLES)}", param="speakers")
+    return mapping
 
 
-def _speakers(text: str | None) -> dict[str, Any]:
+def _columns(text: str | None) -> dict[str, str]:
+    from curation.errors import InputError
+    from curation.formats.columns import canonical
+
+    mapping = _mapping(text, "columns")
+    try:
+        return {theirs: canonical(ours) for theirs, ours in mapping.items()}
+    except InputError as error:
+        raise Unprocessable(str(error), param="columns") from None
+
+
+def _mapping(text: str | None, field: str) -> dict[str, str]:
+    """A form field that is a JSON object of names to names.
+
+    Raises:
+        Unprocessable: it is none, or says two things of one name.
+    """
     if not text:
         return {}
+
+    def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise Unprocessable(f"{field}: {repeated[0][:40]!r} is there twice", param=field)
+        return dict(pairs)
+
     try:
-        mapping = json.loads(text)
+        mapping = json.loads(text, object_pairs_hook=without_repetition) if len(text) < 100_000 else None
     except (json.JSONDecodeError, RecursionError):
         mapping = None
-    if not isinstance(mapping, dict) or any(role not in ROLES for role in mapping.values()):
-        raise Unprocessable(f"speakers: a JSON object of speaker name to one of {', '.join(ROLES)}", param="speakers")
+    if not isinstance(mapping, dict) or len(mapping) > MAX_NAMES or "\x00" in text or "\\u0000" in text:
+        raise Unprocessable(f"{field}: must be a JSON object of at most {MAX_NAMES} names", param=field)
+    if not all(isinstance(value, str) for value in mapping.values()):
+        raise Unprocessable(f"{field}: each name must map to a text", param=field)
     return mapping

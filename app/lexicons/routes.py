@@ -5,13 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.auth import needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
-from app.errors import NotFound, responses
+from app.errors import Conflict, NotFound, Unprocessable, responses
 from app.fields import Name
+from app.files.repository import get_file, raw_segments
 from app.lexicons import repository
 from app.models import Lexicon, new_id
+from app.store import get_store
 
 router = APIRouter(prefix="/v1/lexicons", tags=["lexicons"])
 
@@ -21,7 +24,9 @@ class NewLexicon(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Name
-    words: list[Name] = Field(min_length=1, max_length=200_000)
+    words: list[Name] | None = Field(None, min_length=1, max_length=200_000)
+    file: str | None = Field(None, pattern=r"^file-[0-9a-f]{24}$")
+    """A file of the purpose lexicon, in place of `words`."""
     allow: list[Name] = Field(default_factory=list, max_length=200_000)
     category: Name | None = None
 
@@ -54,12 +59,15 @@ def show(row: Lexicon) -> LexiconObject:
     )  # fmt: skip
 
 
-@router.post("", status_code=201, dependencies=[needs("curate")], responses=responses())
+@router.post("", status_code=201, dependencies=[needs("curate")], responses=responses(NotFound, Conflict))
 def create(body: NewLexicon, session: WriteSession) -> LexiconObject:
-    """Makes a lexicon, or the next version of one."""
+    """Makes a lexicon from words or from an uploaded file, or the next version of one."""
+    if (body.words is None) == (body.file is None):
+        raise Unprocessable("words: give either `words` or `file`", param="words")
+    words, allow = (body.words or [], body.allow) if body.file is None else _from_file(session, body.file)
     row = Lexicon(
-        id=new_id("lex"), name=body.name, number=repository.next_number(session, body.name), words=body.words,
-        allow=body.allow, category=body.category,
+        id=new_id("lex"), name=body.name, number=repository.next_number(session, body.name), words=words,
+        allow=[*body.allow, *allow] if body.file else allow, category=body.category,
     )  # fmt: skip
     session.add(row)
     session.flush()
@@ -78,3 +86,24 @@ def get(lexicon_id: Annotated[str, Path(pattern=r"^lex-[0-9a-f]{24}$")], session
     """One lexicon with its words."""
     row = repository.get_lexicon(session, lexicon_id)
     return LexiconWithWords(**show(row).model_dump(), words=row.words, allow=row.allow)
+
+
+def _from_file(session: Session, file_id: str) -> tuple[list[str], list[str]]:
+    """The words and allowed phrases of a file.
+
+    Raises:
+        Conflict: it is not ingested yet; asking again helps.
+        Unprocessable: it is no list of words.
+    """
+    from curation.formats.records import read_words
+
+    file = get_file(session, file_id)
+    if file.purpose != "lexicon" or file.status == "error":
+        why = file.status_details or f"its purpose is {file.purpose}, not lexicon"
+        raise Unprocessable(f"file: not a list of words: {why}", param="file")
+    if file.status != "processed":
+        raise Conflict("file: still being processed, ask again", param="file", code="not_ready", permanent=False)
+    words, allowed = read_words(get_store().path(segment.sha256) for segment in raw_segments(session, file_id))
+    if not words:
+        raise Unprocessable("file: holds no word", param="file")
+    return words, allowed

@@ -1,7 +1,8 @@
 """Records of the learned filters' files: labels, pairs, preferences; and of word lists."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -35,6 +36,13 @@ class Kind:
             raise RecordError(f"the record is a JSON {kind_of(value)}, not an object with {_listed(self.fields)}")
         names = resolve(map(str, value), self.fields, given)
         return self.parse({ours: value[name] for ours, name in names.items()})
+
+
+def read_words(segments: Iterable[Path]) -> tuple[list[str], list[str]]:
+    """Words and allowed phrases of an ingested lexicon, each once, in order."""
+    frame = pl.concat([pl.read_parquet(path) for path in segments] or [pl.DataFrame(schema=KINDS["lexicon"].schema)])
+    unique = frame.unique(["word", "allowed"], keep="first", maintain_order=True)
+    return unique.filter(~pl.col("allowed"))["word"].to_list(), unique.filter("allowed")["word"].to_list()
 
 
 def _label(record: dict[str, Any]) -> dict[str, Any]:
