@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from app.db import reading, writing
 from app.errors import NotFound
-from app.models import ApiKey, Dataset, File, Job, Lexicon, Version
+from app.models import ApiKey, Dataset, File, Job, LearnedFilter, Lexicon, Version
 from app.queue import send_nudges
 
-Row = TypeVar("Row", ApiKey, File, Dataset, Version, Lexicon, Job)
+Row = TypeVar("Row", ApiKey, File, Dataset, Version, Lexicon, LearnedFilter, Job)
 
 
 def _write() -> Iterator[Session]:

@@ -19,6 +19,7 @@ from app.datasets.version_routes import router as versions
 from app.db import reading
 from app.downloads import router as downloads
 from app.files.routes import router as files
+from app.filters.routes import router as filters
 from app.keys.routes import router as keys
 from app.lexicons.routes import router as lexicons
 from app.recipes.routes import router as recipes
@@ -52,7 +53,7 @@ def create_app() -> FastAPI:
     errors.install(app)
     app.middleware("http")(_identify)
     app.include_router(files, max_body_size=get_settings().max_upload_bytes + FORM_BYTES)
-    for router in (datasets, versions, downloads, recipes, lexicons, training, keys):
+    for router in (datasets, versions, downloads, recipes, lexicons, filters, training, keys):
         app.include_router(router)
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"], response_model=None)

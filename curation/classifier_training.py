@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curation.classifier import (
@@ -137,6 +138,12 @@ def train_classifier(
         shutil.rmtree(folder, ignore_errors=True)
     tell("measure", 1, 1)
     return described
+
+
+def labelled_texts(segments: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """The (text, label) records of ingested label segments, one segment in memory at a time."""
+    for path in segments:
+        yield from pl.read_parquet(path, columns=["text", "label"]).iter_rows()
 
 
 def _read(records: Iterable[tuple[str, str]], tell: Progress) -> Labelled:

@@ -173,7 +173,7 @@ def _with_classifier(
 
     ref = known.get(config.classifier)
     if ref is None:
-        raise wrong("classifier", f"there is no classifier {config.classifier}")
+        raise wrong("classifier", f"there is no trained classifier {config.classifier}")
     has = ", ".join(ref.labels[:20])
     if unknown := [label for label in config.labels if label not in ref.labels]:
         raise wrong("labels", f"the classifier has no label {unknown[0]}: it has {has}")

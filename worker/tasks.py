@@ -12,7 +12,7 @@ from app.db import writing
 from app.queue import send_nudges
 from app.settings import get_settings
 from curation.errors import CurationError
-from worker import curating, supervisor
+from worker import curating, learning, supervisor
 from worker.curating import CannotBeDoneError
 from worker.leases import Lease, LeaseLostError, bury, claim, give_back, kept_alive, worker_name
 
@@ -35,6 +35,7 @@ HANDLERS = {
     "plan": Handler(lambda lease, _: curating.plan_version(lease), curating.fail_version),
     "curate": Handler(lambda lease, _: curating.curate_shard(lease), curating.fail_version),
     "close": Handler(lambda lease, _: curating.close(lease), curating.fail_version),
+    "learn": Handler(learning.learn, learning.fail_filter),
     "train": Handler(supervisor.train, supervisor.fail_job, limits_attempts=False),
 }
 

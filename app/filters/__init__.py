@@ -1,0 +1,1 @@
+"""Filters learned from labelled texts."""

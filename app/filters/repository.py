@@ -1,0 +1,53 @@
+"""Selects of learned filters."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from app.errors import NotFound
+from app.filters.artefacts import lay_open
+from app.models import LearnedFilter, Work
+
+if TYPE_CHECKING:
+    from curation.classifier import ClassifierRef
+
+CLASSIFIER = "classifier"
+
+
+def classifiers() -> Select[LearnedFilter]:
+    """All classifiers."""
+    return select(LearnedFilter).where(LearnedFilter.kind == CLASSIFIER)
+
+
+def get_classifier(session: Session, classifier_id: str) -> LearnedFilter:
+    """The classifier, or NotFound."""
+    row = session.get(LearnedFilter, classifier_id)
+    if row is None or row.kind != CLASSIFIER:
+        raise NotFound(f"there is no classifier {classifier_id}")
+    return row
+
+
+def work_of(session: Session, filter_id: str) -> list[Work]:
+    """The filter's training, while it is open."""
+    statement = select(Work).where(Work.subject == filter_id, Work.state.in_(("pending", "leased")))
+    return list(session.scalars(statement))
+
+
+def ref_of(row: LearnedFilter) -> "ClassifierRef":
+    """A classifier that has succeeded, its artefact on this machine."""
+    from curation.classifier import ClassifierRef
+
+    assert row.digest is not None
+    assert row.artefact_sha256 is not None
+    recommended = row.metrics["recommended_threshold"]
+    labels = tuple(sorted(recommended))
+    thresholds = tuple(recommended[label] for label in labels)
+    return ClassifierRef(row.digest, labels, thresholds, lay_open(row.artefact_sha256))
+
+
+def filters_by_id(session: Session, ids: Iterable[str]) -> "dict[str, ClassifierRef]":
+    """The engine's classifiers of those ids that exist and are trained, ready to be opened here."""
+    rows = [session.get(LearnedFilter, name) for name in sorted(set(ids))]
+    return {row.id: ref_of(row) for row in rows if row is not None and row.status == "succeeded"}

@@ -1,0 +1,87 @@
+"""The rules of classifiers: what one can be trained from, when it can be asked."""
+
+import time
+
+from sqlalchemy.orm import Session
+
+from app.errors import Conflict, NotFound, Unprocessable
+from app.files.repository import get_file
+from app.filters import repository
+from app.filters.schemas import ClassifierObject, NewClassifier
+from app.models import LearnedFilter, new_id
+from app.queue import add_work
+
+FINAL = ("succeeded", "failed", "cancelled")
+
+
+def create_classifier(session: Session, body: NewClassifier) -> LearnedFilter:
+    """Records a classifier and its training.
+
+    Raises:
+        Unprocessable: no such file, one that holds no labels, or settings out of bounds; `param` names which.
+    """
+    from curation.classifier_training import read_hyperparameters
+    from curation.errors import CurationError
+
+    try:
+        file = get_file(session, body.file)
+    except NotFound as error:
+        raise Unprocessable(f"file: {error.detail}", param="file") from None
+    if file.purpose != "labels":
+        detail = f"file: its purpose is {file.purpose}: upload labelled texts with the purpose labels"
+        raise Unprocessable(detail, param="file", code="wrong_purpose")
+    if file.status == "error":
+        raise Unprocessable(f"file: it could not be read: {file.status_details}", param="file")
+    try:
+        settings = read_hyperparameters(body.hyperparameters)
+    except CurationError as error:
+        raise Unprocessable(f"hyperparameters.{error}", param="hyperparameters") from None
+    row = LearnedFilter(
+        id=new_id("clf"), kind=repository.CLASSIFIER, name=body.name, file_id=file.id, status="queued", metrics={},
+        warnings=[], request={"holdout": body.holdout, "hyperparameters": settings.model_dump()},
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    add_work(session, "learn", row.id)
+    session.flush()
+    return row
+
+
+def cancel_classifier(session: Session, classifier_id: str) -> LearnedFilter:
+    """Ends a classifier's training; one cancelled already stays as it is.
+
+    Raises:
+        Conflict: it has ended otherwise.
+    """
+    row = repository.get_classifier(session, classifier_id)
+    if row.status == "cancelled":
+        return row
+    if row.status in FINAL:
+        raise Conflict(f"the classifier has {row.status} already", code="already_ended")
+    row.status, row.finished_at = "cancelled", time.time()
+    for work in repository.work_of(session, row.id):
+        work.state = "cancelled"
+    return row
+
+
+def trained(session: Session, classifier_id: str) -> LearnedFilter:
+    """A classifier that can be asked.
+
+    Raises:
+        Conflict: it has not succeeded.
+    """
+    row = repository.get_classifier(session, classifier_id)
+    if row.status != "succeeded":
+        detail = f"the classifier is {row.status}: it can be asked once it has succeeded"
+        raise Conflict(detail, code="not_ready", permanent=row.status in FINAL)
+    return row
+
+
+def show_classifier(row: LearnedFilter) -> ClassifierObject:
+    """The classifier as the API tells it."""
+    return ClassifierObject(
+        id=row.id, name=row.name, file=row.file_id, holdout=row.request["holdout"],
+        hyperparameters=row.request["hyperparameters"], status=row.status, digest=row.digest, metrics=row.metrics,
+        warnings=row.warnings, error=row.error, created_at=int(row.created_at),
+        finished_at=None if row.finished_at is None else int(row.finished_at),
+    )  # fmt: skip

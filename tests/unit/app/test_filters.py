@@ -1,0 +1,272 @@
+"""Classifiers over HTTP, on a real database and store; the worker's part is done in this process, its child included."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from app import migrations
+from app.auth import create_key
+from app.db import get_engine, reading, writing
+from app.main import create_app
+from app.models import File, LearnedFilter, Outbox, RawSegment, Work, new_id
+from app.queue import add_work
+from app.settings import get_settings
+from app.store import get_store
+from worker.tasks import do
+
+SMALL = {"bucket": 5_000}
+RUDE = ["滚开", "你真蠢", "去死吧", "shut up"]
+FINE = ["谢谢", "请问几点开门", "好的", "thank you"]
+RECORDS = [
+    (f"{word}，{n}号", label) for label, words in (("1", RUDE), ("0", FINE)) for word in words for n in range(40)
+]
+
+
+class Service:
+    """The application, and its workers' part done in this process."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.tmp_path = tmp_path
+        with writing() as session:
+            _, token = create_key(session, "test", ("read", "curate"))
+        headers = {"Authorization": f"Bearer {token}"}
+        self.http = TestClient(create_app(), headers=headers, raise_server_exceptions=False)
+
+    def labels(self, records: list[tuple[str, str]], *, status: str = "processed", purpose: str = "labels") -> str:
+        """A file of labels whose ingest has got as far as `status`."""
+        path = self.tmp_path / "labels.parquet"
+        rows = [(line, text, label) for line, (text, label) in enumerate(records, 1)]
+        pl.DataFrame(rows, ["line", "text", "label"], orient="row").write_parquet(path)
+        blob = get_store().put_file(path)
+        with writing() as session:
+            file = File(
+                id=new_id("file"), purpose=purpose, filename="labels.jsonl", bytes=blob.bytes, sha256=blob.sha256,
+                status=status, counts={}, warnings=[],
+            )  # fmt: skip
+            session.add(file)
+            session.flush()
+            session.add(
+                RawSegment(
+                    file_id=file.id, ordinal=0, sha256=blob.sha256, bytes=blob.bytes, conversations=len(rows), turns=0
+                )
+            )
+        return file.id
+
+    def create(self, file: str, **body: Any) -> dict[str, Any]:
+        answer = self.http.post(
+            "/v1/classifiers", json={"name": "rude", "file": file, "hyperparameters": SMALL, **body}
+        )
+        assert answer.status_code == 202, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def get(self, classifier: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get(f"/v1/classifiers/{classifier}").json()
+        return found
+
+    def work(self) -> None:
+        """Does all pending work, and what follows from it."""
+        while True:
+            with reading() as session:
+                waiting = session.scalars(select(Work.id).where(Work.state == "pending")).all()
+            if not waiting:
+                return
+            for work_id in waiting:
+                do(work_id)
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setenv("TALKMILL_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TALKMILL_BROKER_URL", "redis://127.0.0.1:1/0")
+    get_settings.cache_clear()
+    migrations.upgrade()
+    yield Service(tmp_path)
+    get_engine().dispose()
+    get_settings.cache_clear()
+
+
+def _work_of(subject: str) -> str:
+    with reading() as session:
+        return session.scalars(select(Work.id).where(Work.subject == subject)).one()
+
+
+def _child() -> psutil.Process:
+    """The training process, once it trains."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for child in psutil.Process().children():
+            if "worker.learning" in child.cmdline() and "--" not in child.cmdline():
+                return child
+        time.sleep(0.02)
+    raise AssertionError("no training process")
+
+
+def test_a_classifier_is_trained_measured_and_asked(service: Service) -> None:
+    made = service.create(service.labels(RECORDS), holdout=0.2)
+    assert (made["object"], made["status"], made["id"][:4]) == ("classifier", "queued", "clf-")
+    assert service.http.post(f"/v1/classifiers/{made['id']}/predict", json={"texts": []}).status_code == 409
+    service.work()
+    found = service.get(made["id"])
+    assert (found["status"], found["error"]) == ("succeeded", None)
+    assert found["digest"].startswith("sha256:")
+    assert found["metrics"]["accuracy"] > 0.95
+    assert found["metrics"]["per_label"]["1"]["support"] == 32
+    assert found["metrics"]["counts"]["holdout"] == 64
+    assert found["hyperparameters"]["bucket"] == 5_000
+    answer = service.http.post(
+        f"/v1/classifiers/{made['id']}/predict", json={"texts": ["滚开吧", "", "谢谢您", "滚开吧"]}
+    )
+    labels = [one["label"] for one in answer.json()["predictions"]]
+    assert (labels[0], labels[2], labels[3]) == ("1", "0", "1")
+    etag = service.http.get(f"/v1/classifiers/{made['id']}").headers["etag"]
+    assert service.http.get(f"/v1/classifiers/{made['id']}", headers={"if-none-match": etag}).status_code == 304
+    listed = service.http.get("/v1/classifiers").json()
+    assert [row["id"] for row in listed["data"]] == [made["id"]]
+
+
+def test_the_same_labels_give_the_same_artefact_even_after_a_crash(service: Service) -> None:
+    file = service.labels(RECORDS)
+    crashed, calm = service.create(file)["id"], service.create(file)["id"]
+    killer = threading.Thread(target=lambda: os.kill(_child().pid, signal.SIGKILL))
+    killer.start()
+    do(_work_of(crashed))
+    killer.join()
+    assert service.get(crashed)["status"] == "running", "the work went back and is done again"
+    service.work()
+    one, other = service.get(crashed), service.get(calm)
+    assert one["status"] == other["status"] == "succeeded"
+    assert one["digest"] == other["digest"]
+    with reading() as session:
+        assert len({row.artefact_sha256 for row in session.scalars(select(LearnedFilter))}) == 1
+    assert list(get_settings().work_dir.iterdir()) == []
+
+
+def test_a_cancelled_training_ends_at_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALKMILL_LEASE_S", "1.2")
+    get_settings.cache_clear()
+    long = {"epoch": 100, "dim": 300, "bucket": 200_000}
+    made = service.create(
+        service.labels([(f"{text}{n}", label) for text, label in RECORDS for n in range(50)]), hyperparameters=long
+    )
+    working = threading.Thread(target=do, args=[_work_of(made["id"])])
+    working.start()
+    child = _child()
+    assert service.http.post(f"/v1/classifiers/{made['id']}/cancel").json()["status"] == "cancelled"
+    working.join(15)
+    assert not working.is_alive()
+    assert not child.is_running()
+    assert service.get(made["id"])["status"] == "cancelled"
+    assert service.http.post(f"/v1/classifiers/{made['id']}/cancel").json()["status"] == "cancelled"
+
+
+def test_labels_that_teach_nothing_fail_with_the_reason(service: Service) -> None:
+    made = service.create(service.labels([("好", "1"), ("坏", "0")] * 50))
+    service.work()
+    found = service.get(made["id"])
+    assert found["status"] == "failed"
+    assert "at least 10" in found["error"]
+    assert service.http.post(f"/v1/classifiers/{made['id']}/cancel").status_code == 409
+
+
+def test_a_file_still_processed_is_waited_for(service: Service) -> None:
+    file = service.labels(RECORDS, status="processing")
+    made = service.create(file)
+    do(_work_of(made["id"]))
+    assert service.get(made["id"])["status"] == "queued"
+    with writing() as session:
+        session.get_one(File, file).status = "processed"
+    service.work()
+    assert service.get(made["id"])["status"] == "succeeded"
+
+
+def test_a_file_that_cannot_be_read_fails_the_classifier(service: Service) -> None:
+    file = service.labels(RECORDS, status="processing")
+    made = service.create(file)
+    with writing() as session:
+        row = session.get_one(File, file)
+        row.status, row.status_details = "error", "it is empty"
+    service.work()
+    assert "it is empty" in service.get(made["id"])["error"]
+
+
+def test_a_wrong_field_is_named(service: Service) -> None:
+    good, other = service.labels(RECORDS), service.labels(RECORDS, purpose="conversations")
+    for body, param in (
+        ({"file": other}, "file"),
+        ({"file": "file-" + "0" * 24}, "file"),
+        ({"file": "labels.jsonl"}, "file"),
+        ({"hyperparameters": {"epoch": 0}}, "hyperparameters"),
+        ({"holdout": 1}, "holdout"),
+        ({"name": ""}, "name"),
+    ):
+        answer = service.http.post("/v1/classifiers", json={"name": "rude", "file": good, **body})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (422, param)
+    url = "/v1/classifiers/clf-" + "0" * 24
+    assert service.http.get(url).status_code == service.http.post(f"{url}/cancel").status_code == 404
+    made = service.create(good)
+    service.work()
+    url = f"/v1/classifiers/{made['id']}/predict"
+    assert service.http.post(url, json={"texts": ["a"] * 10_001}).json()["error"]["param"] == "texts"
+    assert service.http.post(url, content=b'{"texts":["\\ud800"]}').status_code == 422
+
+
+def test_a_version_is_filtered_by_a_classifier(service: Service) -> None:
+    classifier = service.create(service.labels(RECORDS))["id"]
+    talk = b'{"messages":[{"role":"user","content":"\xe6\xbb\x9a\xe5\xbc\x80"},{"role":"assistant","content":"\xe5\xa5\xbd\xe7\x9a\x84"}]}'
+    file = service.http.post("/v1/files", files={"file": ("a.jsonl", talk)}, data={"purpose": "conversations"}).json()[
+        "id"
+    ]
+    dataset = service.http.post("/v1/datasets", json={"name": "calls"}).json()["id"]
+    recipe = {"operators": [{"kind": "classify_text", "classifier": classifier, "action": "drop_conversation"}]}
+    url = f"/v1/datasets/{dataset}/versions"
+    early = service.http.post(url, json={"files": [file], "recipe": recipe})
+    assert (early.status_code, early.json()["error"]["param"]) == (422, "recipe.operators[0].classifier")
+    service.work()
+    made = service.http.post(url, json={"files": [file], "recipe": recipe})
+    assert made.status_code == 202, made.text
+    service.work()
+    version = service.http.get(f"/v1/versions/{made.json()['id']}").json()
+    assert version["status"] == "succeeded", version["error"]
+    assert version["recipe"]["operators"][0]["labels"] == ["1"]
+    assert version["counts"]["by_operator"]["classify_text"]["codes"] == {"1": 1}
+    assert version["counts"]["conversations_dropped"] == 1
+
+
+def test_an_ingest_that_ends_announces_the_training_again(service: Service) -> None:
+    talk = b'{"text":"a","label":"b"}'
+    file = service.labels(RECORDS, status="uploaded")
+    blob = get_store().put_file(_written(service.tmp_path, talk))
+    with writing() as session:
+        session.get_one(File, file).sha256 = blob.sha256
+        add_work(session, "ingest", file)
+    made = service.create(file)
+    do(_work_of(made["id"]))
+    assert service.get(made["id"])["status"] == "queued"
+    told = _announced(_work_of(made["id"]))
+    with reading() as session:
+        do(session.scalars(select(Work.id).where(Work.kind == "ingest")).one())
+    assert _announced(_work_of(made["id"])) == told + 1
+    service.work()
+    assert service.get(made["id"])["status"] == "failed", "one label is no label"
+
+
+def _announced(work_id: str) -> int:
+    with reading() as session:
+        return len(session.scalars(select(Outbox).where(Outbox.work_id == work_id)).all())
+
+
+def _written(folder: Path, content: bytes) -> Path:
+    path = folder / "labels.jsonl"
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,132 @@
+"""Training of learned filters: in a child process, since native code may crash and must be stoppable.
+
+The child (`python -m worker.learning REQUEST`) reads label segments, writes the artefact, and puts a user's mistake
+into `error`. It sees no database. Killed anywhere, the work is done again and gives the same artefact.
+"""
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db import writing
+from app.filters.artefacts import pack
+from app.models import File, LearnedFilter, RawSegment, Work
+from app.process import kill_group, start
+from app.queue import add_nudge
+from app.store import get_store
+from curation.classifier import read_description
+from curation.classifier_training import labelled_texts, train_classifier
+from curation.errors import CurationError
+from curation.segments import write_json
+from worker.curating import CannotBeDoneError, scratch
+from worker.leases import Lease, LeaseLostError, finish, give_back
+
+POLL_S = 0.2
+FEW_HELD_OUT = 30
+
+
+def learn(lease: Lease, lost: threading.Event) -> None:
+    """Trains a filter from its file's labels, once the file is processed, and publishes it."""
+    with writing() as session:
+        row = session.get_one(LearnedFilter, lease.subject)
+        file = session.get_one(File, row.file_id)
+        if file.status == "error":
+            raise CannotBeDoneError(f"file {file.id} could not be read: {file.status_details}")
+        if file.status == "processed":
+            row.status = "running"
+        segments = session.scalars(
+            select(RawSegment.sha256).where(RawSegment.file_id == file.id).order_by(RawSegment.ordinal)
+        ).all()
+    if file.status != "processed":
+        _wait_for_file(lease, file.id)
+        return
+    store = get_store()
+    with scratch() as folder:
+        paths = [str(store.path(sha256)) for sha256 in segments]
+        described = _train(folder, {"segments": paths, **row.request}, lost)
+        blob = pack(folder / "artefact", folder)
+    with writing() as session:
+        finish(session, lease, {"digest": described["digest"]})
+        row = session.get_one(LearnedFilter, lease.subject)
+        row.status = "succeeded"
+        row.digest = described["digest"]
+        row.artefact_sha256 = blob.sha256
+        row.metrics = described["metrics"]
+        row.warnings = _warnings(described["metrics"])
+        row.finished_at = time.time()
+
+
+def fail_filter(session: Session, lease: Lease, error: str) -> None:
+    """The filter cannot be trained."""
+    row = session.get(LearnedFilter, lease.subject)
+    if row is not None and row.status in ("queued", "running"):
+        row.status = "failed"
+        row.error = error
+        row.finished_at = time.time()
+
+
+def _wait_for_file(lease: Lease, file_id: str) -> None:
+    """Gives the work back; the file's ingest announces it again, even if it ended just before."""
+    give_back(lease, nudge=False)
+    with writing() as session:
+        if session.get_one(File, file_id).status in ("processed", "error"):
+            add_nudge(session, session.get_one(Work, lease.work_id))
+
+
+def _train(folder: Path, request: dict[str, Any], lost: threading.Event) -> dict[str, Any]:
+    """Trains in a child and waits for it.
+
+    Raises:
+        CannotBeDoneError: the labels or settings are no good.
+        LeaseLostError: somebody else does it now, or it was cancelled; the child is gone.
+    """
+    write_json({**request, "out": str(folder / "artefact")}, folder / "request.json")
+    child = start([sys.executable, "-m", "worker.learning", str(folder / "request.json")])
+    try:
+        while child.poll() is None:
+            if lost.wait(POLL_S):
+                raise LeaseLostError("the training was cancelled or taken over")
+    finally:
+        kill_group(child)
+        child.wait()
+    if (folder / "error").exists():
+        raise CannotBeDoneError((folder / "error").read_text("utf-8"))
+    if child.returncode != 0:
+        raise ChildProcessError(f"the training process ended with status {child.returncode}")
+    return read_description(folder / "artefact")
+
+
+def _warnings(metrics: dict[str, Any]) -> list[str]:
+    """What users should know before they trust the numbers."""
+    found = []
+    if few := sorted(label for label, one in metrics["per_label"].items() if one["support"] < FEW_HELD_OUT):
+        found.append(f"fewer than {FEW_HELD_OUT} texts held out of {', '.join(few[:5])}: its figures are rough")
+    counts = metrics["counts"]
+    if counts["conflicts"]:
+        found.append(
+            f"{counts['conflicts']} texts have more than one label; {counts['left_out_for_conflict']} left out"
+        )
+    return found
+
+
+def _main(request_path: Path) -> None:
+    request = json.loads(request_path.read_bytes())
+    try:
+        train_classifier(
+            labelled_texts(map(Path, request["segments"])),
+            Path(request["out"]),
+            holdout=request["holdout"],
+            hyperparameters=request["hyperparameters"],
+        )
+    except CurationError as error:
+        request_path.with_name("error").write_text(str(error), "utf-8")
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
