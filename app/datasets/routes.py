@@ -11,9 +11,10 @@ from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import Conflict, NotFound, responses
 from app.fields import is_current
 from app.files.routes import Deleted
+from app.once import OnceRoute
 from app.models import Dataset, Version, new_id
 
-router = APIRouter(prefix="/v1", tags=["datasets"])
+router = APIRouter(prefix="/v1", tags=["datasets"], route_class=OnceRoute)
 DatasetId = Annotated[str, Path(pattern=r"^ds-[0-9a-f]{24}$")]
 VersionId = Annotated[str, Path(pattern=r"^ver-[0-9a-f]{24}$")]
 

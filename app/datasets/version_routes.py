@@ -186,7 +186,7 @@ def statistics(
 ) -> dict[str, Any] | Response:
     """Counts by tags, with filters."""
     from curation.errors import CurationError
-    from curation.statistics import tag_statistics
+    from curation.statistics import FIELDS, METRICS, tag_statistics
 
     if not all(":" in condition for condition in where):
         raise Unprocessable("where: field:value, as in province:四川省", param="where")
@@ -196,7 +196,9 @@ def statistics(
     try:
         answer = tag_statistics(folder.segments, by=by, where=conditions, metric=metric, tokenizer=tokenizer)
     except CurationError as error:
-        raise Unprocessable(str(error), param="by") from None
+        wrong_where = any(field not in FIELDS for field, _ in conditions)
+        param = "metric" if metric not in METRICS else "where" if wrong_where else "by"
+        raise Unprocessable(str(error), param=param, code="invalid_value") from None
     if format == "json":
         return answer
     text = io.StringIO()

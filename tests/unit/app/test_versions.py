@@ -309,6 +309,8 @@ def test_dropped_conversations_are_found_by_what_they_said(service: Service, ver
         ("diff", {"against": "SELF", "change": "moved"}, "change"),
         ("diff", {"against": "SELF", "after": "nobody"}, "after"),
         ("tags/statistics", {"by": "shoe_size"}, "by"),
+        ("tags/statistics", {"by": "gender", "metric": "words"}, "metric"),
+        ("tags/statistics", {"by": "gender", "where": "shoe_size:44"}, "where"),
     ],
 )
 def test_a_wrong_filter_is_named(
