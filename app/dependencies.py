@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
 from pydantic import BaseModel
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
@@ -17,8 +17,9 @@ from app.queue import send_nudges
 Row = TypeVar("Row", ApiKey, File, Dataset, Version, Lexicon, LearnedFilter, Job)
 
 
-def _write() -> Iterator[Session]:
+def _write(request: Request) -> Iterator[Session]:
     with writing() as session:
+        request.state.session = session  # where app.once keeps the answer
         yield session
     send_nudges()
 

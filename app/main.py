@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import errors
+from app import errors, once
 from app.auth import authenticate
 from app.datasets.routes import router as datasets
 from app.datasets.version_routes import router as versions
@@ -51,6 +51,7 @@ def create_app() -> FastAPI:
         max_body_size=MAX_BODY_BYTES,
     )
     errors.install(app)
+    app.add_exception_handler(once.Replayed, lambda _, error: once.replay(error))
     app.middleware("http")(_identify)
     app.include_router(files, max_body_size=get_settings().max_upload_bytes + FORM_BYTES)
     for router in (datasets, versions, downloads, recipes, lexicons, filters, training, keys):
@@ -85,6 +86,8 @@ async def _identify(request: Request, call_next: Callable[[Request], Awaitable[R
         response = errors.api_error(request, error)
     except Exception as error:  # noqa: BLE001  (the edge of the request)
         response = errors.internal_error(request, error)
+    finally:
+        once.release(request)
     response.headers["x-request-id"] = request_id
     return response
 

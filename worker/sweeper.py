@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.db import clock_s, get_engine, writing
 from app.models import Version, Work
+from app.once import forget_old_answers
 from app.queue import add_nudge, send_nudges
 from app.settings import get_settings
 from worker.curating import close_if_complete
@@ -46,6 +47,7 @@ def sweep() -> None:
     with writing() as session:
         _announce_abandoned(session)
         _close_complete_versions(session)
+        forget_old_answers(session)
     send_nudges()
 
 

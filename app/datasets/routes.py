@@ -11,8 +11,8 @@ from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import Conflict, NotFound, responses
 from app.fields import is_current
 from app.files.routes import Deleted
-from app.once import OnceRoute
 from app.models import Dataset, Version, new_id
+from app.once import OnceRoute
 
 router = APIRouter(prefix="/v1", tags=["datasets"], route_class=OnceRoute)
 DatasetId = Annotated[str, Path(pattern=r"^ds-[0-9a-f]{24}$")]

@@ -16,11 +16,12 @@ from app.downloads import blob_response
 from app.errors import BadRequest, Conflict, NotFound, Unprocessable, responses
 from app.files import repository
 from app.models import File, new_id
+from app.once import OnceRoute
 from app.queue import add_work
 from app.settings import get_settings
 from app.store import get_store
 
-router = APIRouter(prefix="/v1/files", tags=["files"])
+router = APIRouter(prefix="/v1/files", tags=["files"], route_class=OnceRoute)
 Purpose = Literal["fine-tune", "conversations", "labels", "pairs", "preferences", "lexicon"]
 ROLES = ("user", "assistant", "system", "ignore")
 MAX_FILENAME = 255

@@ -12,8 +12,9 @@ from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import NotFound, responses
 from app.fields import Name
 from app.models import ApiKey
+from app.once import OnceRoute
 
-router = APIRouter(prefix="/v1/keys", tags=["keys"])
+router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=OnceRoute)
 
 
 class NewKey(BaseModel):

@@ -14,9 +14,10 @@ from app.fields import Name
 from app.files.repository import get_file, raw_segments
 from app.lexicons import repository
 from app.models import Lexicon, new_id
+from app.once import OnceRoute
 from app.store import get_store
 
-router = APIRouter(prefix="/v1/lexicons", tags=["lexicons"])
+router = APIRouter(prefix="/v1/lexicons", tags=["lexicons"], route_class=OnceRoute)
 
 
 class NewLexicon(BaseModel):

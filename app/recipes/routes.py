@@ -10,9 +10,10 @@ from app.auth import needs
 from app.dependencies import ListOf, ReadSession
 from app.errors import Unprocessable, responses
 from app.fields import JsonObject
+from app.once import OnceRoute
 from app.recipes.service import read_recipe
 
-router = APIRouter(prefix="/v1", tags=["recipes"])
+router = APIRouter(prefix="/v1", tags=["recipes"], route_class=OnceRoute)
 
 
 class PreviewRequest(BaseModel):

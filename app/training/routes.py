@@ -11,11 +11,12 @@ from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.downloads import blob_response
 from app.errors import Conflict, NotFound, Unavailable, responses
 from app.models import Job
+from app.once import OnceRoute
 from app.training import completions, repository, service
 from app.training.completions import CHECKPOINT
 from app.training.schemas import ChatCompletion, ChatRequest, JobObject, ModelObject, NewJob
 
-router = APIRouter(prefix="/v1", tags=["fine-tuning"])
+router = APIRouter(prefix="/v1", tags=["fine-tuning"], route_class=OnceRoute)
 JobId = Annotated[str, Path(pattern=r"^ftjob-[0-9a-f]{24}$")]
 
 
