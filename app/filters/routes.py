@@ -11,8 +11,9 @@ from app.fields import is_current
 from app.filters import repository, service
 from app.filters.schemas import ClassifierObject, NewClassifier, PredictionObject, Predictions, Texts
 from app.models import LearnedFilter
+from app.once import OnceRoute
 
-router = APIRouter(prefix="/v1/classifiers", tags=["learned filters"])
+router = APIRouter(prefix="/v1/classifiers", tags=["learned filters"], route_class=OnceRoute)
 ClassifierId = Annotated[str, Path(pattern=r"^clf-[0-9a-f]{24}$")]
 
 
