@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from app import cli_curation
 from app.settings import get_settings
+from app.store import StoreUnavailableError
 
 
 def fail(message: str) -> NoReturn:
@@ -19,7 +22,26 @@ def fail(message: str) -> NoReturn:
     raise click.ClickException(message)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class OneLineErrors(click.Group):
+    """Tells a mistake in the arguments, or a part that is away, in one line like every other."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if isinstance(error, click.exceptions.NoArgsIsHelpError):
+                raise
+            click.echo(f"Error: {error.format_message()} (see --help)", err=True)
+            raise click.exceptions.Exit(error.exit_code) from None
+        except (OperationalError, ProgrammingError) as error:
+            reason = str(error.orig).partition("\n")[0]
+            fail(f"the database cannot be used ({reason}): see TALKMILL_DATABASE_URL, or run `talkmill migrate`")
+        except StoreUnavailableError as error:
+            fail(f"{error}: see TALKMILL_STORE_URL and the AWS_ variables")
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="talkmill")
 def main() -> None:
     """Curate business dialogues into immutable, explained dataset versions, and fine-tune on exactly those."""
@@ -169,8 +191,6 @@ def list_registered(data_dir: Path | None) -> None:
 @contextmanager
 def _data_folder(data_dir: Path | None) -> Iterator[None]:
     """Settings of a stack's folder; a database without our tables is told in one line."""
-    from sqlalchemy.exc import OperationalError, ProgrammingError
-
     if data_dir is not None:
         os.environ["TALKMILL_DATA_DIR"] = str(data_dir)
         get_settings.cache_clear()
@@ -180,36 +200,8 @@ def _data_folder(data_dir: Path | None) -> Iterator[None]:
         fail("the database cannot be used or has no tables yet: run `talkmill migrate`, or name the stack's --data")
 
 
-@main.command()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the version.")
-@click.option(
-    "--recipe",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Recipe JSON; default: the default recipe.",
-)
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Processes.")
-def curate(inputs: tuple[Path, ...], out: Path, recipe: Path | None, workers: int) -> None:
-    """Curate files without a server: same operators, same bytes."""
-    import orjson
-    from rich.console import Console
-
-    from curation.errors import CurationError
-    from curation.recipe import parse_recipe
-    from curation.run import curate as curate_files
-
-    try:
-        body = orjson.loads(recipe.read_bytes()) if recipe else None
-        manifest = curate_files(inputs, out, recipe=parse_recipe(body), workers=workers)
-    except orjson.JSONDecodeError as error:
-        fail(f"{recipe} is not valid JSON: {error}")
-    except CurationError as error:
-        fail(str(error))
-    counts = manifest["counts"]
-    Console(stderr=True).print(
-        f"{counts['conversations_in']} conversations in, {counts['conversations_kept']} kept, "
-        f"{counts['conversations_dropped']} dropped; digest {manifest['digest']}; see {out}"
-    )
+main.add_command(cli_curation.curate)
+main.add_command(cli_curation.classifier)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

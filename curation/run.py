@@ -4,7 +4,10 @@ Memory is bounded by one segment. The result of a segment depends on its content
 """
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -35,6 +38,8 @@ from curation.segments import (
 )
 from trainer.dialogues import Window
 
+INGEST = ".ingest-"
+"""Beginning of the names of folders that hold raw segments while a run lasts."""
 MANIFEST_FORMAT = "talkmill.version/1"
 NOTHING_KEPT = "the version keeps no conversation: see the dropped ones and why"
 
@@ -151,22 +156,45 @@ def curate(
     recipe: Recipe,
     workers: int = 1,
     as_of: date | None = None,
+    speakers: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | None = None,
     segment_bytes: int = SEGMENT_BYTES,
+    on_ingest: Callable[[int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Ingests and curates files into `out`, without a service; returns the manifest.
 
-    `on_progress` is told how many segments are done, of how many.
+    `speakers` and `columns` are as for an upload. `on_ingest` is told how many files are read, `on_progress` how many
+    segments are curated, of how many.
 
     Raises:
         InputError: a file cannot be read at all.
     """
     as_of = as_of or datetime.now(UTC).date()
     shas = [file_sha256(path) for path in inputs]
-    ingested = [
-        _ingest_named(path, out / f".ingest-{index}", sha, segment_bytes)
-        for index, (path, sha) in enumerate(zip(inputs, shas, strict=True))
-    ]
+    try:
+        ingested = []
+        for index, (path, sha256) in enumerate(zip(inputs, shas, strict=True)):
+            settings = {"sha256": sha256, "speakers": speakers, "columns": columns, "segment_bytes": segment_bytes}
+            ingested.append(_ingest_named(path, out / f"{INGEST}{index}", settings))
+            if on_ingest is not None:
+                on_ingest(len(ingested))
+        return _curate_ingested(inputs, shas, ingested, out, recipe, workers, as_of, on_progress)
+    finally:
+        for folder in out.glob(f"{INGEST}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _curate_ingested(
+    inputs: Sequence[Path],
+    shas: Sequence[str],
+    ingested: Sequence[Ingested],
+    out: Path,
+    recipe: Recipe,
+    workers: int,
+    as_of: date,
+    on_progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
     segments = [(index, segment.path) for index, one in enumerate(ingested) for segment in one.segments]
     renames = repeated_ids([(path, shas[index]) for index, path in segments])
     jobs = [
@@ -211,12 +239,29 @@ COUNTED = (
 )
 
 
-def _run(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterable[SegmentResult]:
+def _run(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[SegmentResult]:
+    """Results in the order of the jobs, each as soon as those before it are there."""
     if workers == 1 or len(jobs) < 2:
-        return map(_run_job, jobs)
+        yield from map(_run_job, jobs)
+        return
     spawn = multiprocessing.get_context("spawn")  # polars does not survive a fork
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn) as pool:
-        return list(pool.map(_run_job, jobs))
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn, initializer=_end_with_parent) as pool:
+        try:
+            yield from pool.map(_run_job, jobs)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A pool's process waits for work for ever, even when whoever would send it was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_job(job: tuple[Any, ...]) -> SegmentResult:
@@ -224,15 +269,16 @@ def _run_job(job: tuple[Any, ...]) -> SegmentResult:
     return curate_segment(raw, recipe, out, ordinal=ordinal, file=file, as_of=as_of, ids=ids)
 
 
-def _ingest_named(path: Path, out: Path, sha256: str, segment_bytes: int) -> Ingested:
+def _ingest_named(path: Path, out: Path, settings: dict[str, Any]) -> Ingested:
+    shutil.rmtree(out, ignore_errors=True)  # of a run that was killed
     try:
-        return ingest(path, out, sha256=sha256, segment_bytes=segment_bytes)
+        return ingest(path, out, **settings)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
 def _report(out: Path, inputs: Sequence[Path], ingested: Sequence[Ingested], manifest: dict[str, Any]) -> None:
-    """Joins the files' quarantines, tells the counts, and clears the raw segments away."""
+    """Joins the files' quarantines and tells the counts."""
     quarantine = pl.concat(
         [
             pl.read_parquet(one.quarantine).with_columns(file=pl.lit(str(path)))

@@ -1,0 +1,237 @@
+"""The commands `talkmill curate` and `talkmill classifier`: curation without a server."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from curation.recipe import Recipe
+
+WRITTEN = frozenset({"segments", "trace", "dropped", "manifest.json", "quarantine.parquet", "report.json"})
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with one line for the user."""
+    raise click.ClickException(message)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=FILE)
+@click.option("--out", required=True, type=FOLDER, help="Folder for the version.")
+@click.option("--recipe", type=FILE, help="Recipe JSON; default: the default recipe.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 512), help="Processes.")
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Date that ages are counted to; default: today.")
+@click.option("--speakers", help='JSON map of speaker to role or ignore: {"店小二":"assistant"}.')
+@click.option("--columns", help='JSON map of the files\' column names to ours: {"session":"conversation_id"}.')
+@click.option("--force", is_flag=True, help="Replace the version that lies in --out.")
+def curate(
+    inputs: tuple[Path, ...],
+    out: Path,
+    recipe: Path | None,
+    workers: int,
+    as_of: datetime | None,
+    speakers: str | None,
+    columns: str | None,
+    force: bool,
+) -> None:
+    """Curate files without a server: same operators, same bytes."""
+    from curation.run import curate as curate_files
+
+    wanted = _read_recipe(recipe)
+    maps = {"speakers": _json_map("--speakers", speakers), "columns": _json_map("--columns", columns)}
+    _claim(out, force=force)
+    with _told_in_one_line(), _bars() as bars:
+        reading = bars.add_task("read", total=len(inputs))
+        curating = bars.add_task("curate", total=None)
+        manifest = curate_files(
+            inputs,
+            out,
+            recipe=wanted,
+            workers=workers,
+            as_of=_day(as_of),
+            speakers=maps["speakers"],
+            columns=maps["columns"],
+            on_ingest=lambda done: bars.update(reading, completed=done),
+            on_progress=lambda done, total: bars.update(curating, completed=done, total=total),
+        )
+    for warning in manifest["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    counts = manifest["counts"]
+    click.echo(
+        f"{counts['conversations_in']} conversations in, {counts['conversations_kept']} kept, "
+        f"{counts['conversations_dropped']} dropped; digest {manifest['digest']}; see {out}",
+        err=True,
+    )
+
+
+@click.group()
+def classifier() -> None:
+    """Filters learned from labelled texts."""
+
+
+@classifier.command()
+@click.argument("labels", type=FILE)
+@click.option("--out", required=True, type=FOLDER, help="Folder for the classifier; new or empty.")
+@click.option("--holdout", default=0.1, show_default=True, help="Share of the texts kept back to measure on.")
+@click.option("--columns", help='JSON map of the file\'s column names to ours: {"句子":"text"}.')
+@click.option("--epoch", type=int, help="Passes over the texts [8].")
+@click.option("--lr", type=float, help="Learning rate [0.3].")
+@click.option("--dim", type=int, help="Size of the vectors [16].")
+@click.option("--word-ngrams", type=int, help="Longest n-gram of characters (Chinese) or words [3].")
+@click.option("--char-ngrams", type=int, help="Longest n-gram inside a word; 0 for none [0].")
+@click.option("--min-count", type=int, help="Tokens seen less often are left out [1].")
+@click.option("--bucket", type=int, help="Places for n-grams [500000].")
+@click.option("--loss", help="softmax, or ova for scores that do not add up to one [softmax].")
+@click.option("--balance/--no-balance", default=None, help="Repeat texts of rare labels [balance].")
+def train(labels: Path, out: Path, holdout: float, columns: str | None, **settings: Any) -> None:
+    """Train on LABELS: texts with a label each, as JSONL, JSON, CSV or Parquet."""
+    from curation.classifier_training import labelled_texts, train_classifier
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    with _told_in_one_line(), _bars() as bars, _ingested(labels, columns) as (segments, quarantined):
+        tasks = {stage: bars.add_task(stage, total=None, start=False) for stage in ("read", "train", "measure")}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            bars.start_task(tasks[stage])
+            bars.update(tasks[stage], completed=done, total=total or None)
+
+        described = train_classifier(
+            labelled_texts(segments), out, holdout=holdout, hyperparameters=given, on_progress=tell
+        )
+    _show(described["metrics"], quarantined)
+    click.echo(f"{described['digest']}; see {out}", err=True)
+
+
+@classifier.command()
+@click.argument("folder", type=FOLDER)
+@click.argument("labels", type=FILE)
+@click.option("--columns", help='JSON map of the file\'s column names to ours: {"句子":"text"}.')
+def evaluate(folder: Path, labels: Path, columns: str | None) -> None:
+    """Measure the classifier in FOLDER on LABELS that it was not trained on; prints JSON."""
+    import orjson
+
+    from curation.classifier import evaluate as measured
+    from curation.classifier_training import labelled_texts
+
+    with _told_in_one_line(), _ingested(labels, columns) as (segments, quarantined):
+        metrics = measured(folder, labelled_texts(segments))
+    shown = orjson.dumps({**metrics, "quarantined": quarantined}, option=orjson.OPT_INDENT_2)
+    click.echo(shown.decode())
+
+
+@contextmanager
+def _ingested(labels: Path, columns: str | None) -> Iterator[tuple[list[Path], int]]:
+    """The segments of a file of labels, and how many records were no good."""
+    from curation.formats import ingest
+    from curation.segments import file_sha256
+
+    with tempfile.TemporaryDirectory() as folder:
+        given = _json_map("--columns", columns)
+        made = ingest(labels, Path(folder), sha256=file_sha256(labels), purpose="labels", columns=given)
+        yield [segment.path for segment in made.segments], made.quarantined
+
+
+@contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    """A user's mistake, or a machine that is too small, without a traceback."""
+    from curation.errors import CurationError
+
+    try:
+        yield
+    except CurationError as error:
+        fail(str(error))
+    except BrokenProcessPool:
+        fail("a worker process was killed, most likely for memory: try fewer --workers")
+    except OSError as error:
+        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
+def _bars() -> "Progress":
+    """Progress bars on stderr; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def _read_recipe(path: Path | None) -> "Recipe":
+    import orjson
+
+    from curation.classifier import ClassifierRef
+    from curation.errors import CurationError, RecipeError
+    from curation.recipe import filter_ids, parse_recipe
+
+    try:
+        body = None if path is None else orjson.loads(path.read_bytes())
+        return parse_recipe(body, filters={name: ClassifierRef.at(Path(name)) for name in filter_ids(body)})
+    except orjson.JSONDecodeError as error:
+        fail(f"{path} is not valid JSON: {error}")
+    except RecipeError as error:
+        fail(f"{path}: {error.param}: {error}")
+    except CurationError as error:
+        fail(f"{path}: {error}")
+
+
+def _json_map(option: str, value: str | None) -> Mapping[str, str] | None:
+    import orjson
+
+    if value is None:
+        return None
+    try:
+        read = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        read = None
+    if not isinstance(read, dict) or not all(isinstance(item, str) for item in read.values()):
+        fail(f'{option} must be a JSON object of names, such as {{"a":"b"}}')
+    return read
+
+
+def _day(moment: datetime | None) -> date | None:
+    return None if moment is None else moment.date()
+
+
+def _claim(out: Path, *, force: bool) -> None:
+    """Makes the folder ready: new, empty, of a run that was broken off, or given up by --force."""
+    if not out.exists():
+        return
+    names = {path.name for path in out.iterdir()}
+    ours = {name for name in names if name in WRITTEN or name.startswith((".ingest-", ".report", ".manifest"))}
+    if names - ours:
+        fail(f"{out} holds other things than a version ({min(names - ours)}): take a new folder")
+    if "report.json" in names and not force:
+        fail(f"{out} holds a version already: take a new folder, or replace it with --force")
+    for name in ours:
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _show(metrics: dict[str, Any], quarantined: int) -> None:
+    """A short table of a new classifier's figures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    counts = metrics["counts"]
+    table = Table("label", "precision", "recall", "F1", "held out", "threshold")
+    for label, one in metrics["per_label"].items():
+        figures = [f"{one[name]:.3f}" for name in ("precision", "recall", "f1")]
+        table.add_row(label, *figures, str(one["support"]), f"{metrics['recommended_threshold'][label]:.2f}")
+    console = Console(stderr=True)
+    console.print(table)
+    console.print(
+        f"accuracy {metrics['accuracy']:.3f}, macro-F1 {metrics['macro_f1']:.3f}; {counts['records']} records: "
+        f"{counts['train']} texts trained on, {counts['holdout']} held out, {counts['duplicates']} duplicates, "
+        f"{counts['conflicts']} with several labels, {counts['empty']} empty, {quarantined} quarantined"
+    )
