@@ -16,11 +16,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from starlette.exceptions import HTTPException
+
+from app.store import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
+
+OUTAGES = (OperationalError, NoConnectionLeft, StoreUnavailableError)
 
 
 class OpenAIError(BaseModel):
@@ -137,6 +143,19 @@ def problem(
         error=OpenAIError(message=detail, type=kind, param=param, code=code),
     )
     return JSONResponse(body.model_dump(), status, media_type="application/problem+json", headers=dict(headers or {}))
+
+
+def unexpected(request: Request, error: Exception) -> JSONResponse:
+    """What no route foresaw: a part that is away, a value that no database takes, or a fault of ours."""
+    if isinstance(error, OUTAGES):
+        log.warning("%s on %s %s", type(error).__name__, request.method, request.scope.get("path_format", ""))
+        part = "store" if isinstance(error, StoreUnavailableError) else "database"
+        detail = f"the service's {part} does not answer: try again in a moment"
+        return problem(request, 503, detail, code=f"{part}_unavailable", headers={"Retry-After": "2"})
+    if isinstance(error, DataError):
+        detail = "a value cannot be stored: texts must not contain the character NUL, numbers must fit in 64 bits"
+        return problem(request, 422, detail, code="invalid_value")
+    return internal_error(request, error)
 
 
 def internal_error(request: Request, error: Exception) -> JSONResponse:

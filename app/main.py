@@ -85,7 +85,7 @@ async def _identify(request: Request, call_next: Callable[[Request], Awaitable[R
     except errors.ApiError as error:
         response = errors.api_error(request, error)
     except Exception as error:  # noqa: BLE001  (the edge of the request)
-        response = errors.internal_error(request, error)
+        response = errors.unexpected(request, error)
     finally:
         once.release(request)
     response.headers["x-request-id"] = request_id
