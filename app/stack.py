@@ -21,7 +21,6 @@ from pathlib import Path
 
 import httpx
 import orjson
-from sqlalchemy.exc import OperationalError
 
 from app import broker
 from app.auth import SCOPES, create_key, is_known
@@ -94,7 +93,8 @@ class Stack:
             self.port = _free_port(self.host, self.port)
             embedded = [] if get_settings().broker_url else [self._embed_broker()]
             self._configure()
-            self._prepare_database()
+            upgrade()
+            self._write_admin_key()
             self.children = [*embedded, *self._plan()]
             try:
                 for child in self.children:
@@ -121,14 +121,6 @@ class Stack:
         os.environ["TALKMILL_DATA_DIR"] = str(self.data_dir)
         os.environ.setdefault("POLARS_MAX_THREADS", str(max(1, cores // self.num_workers)))
         get_settings.cache_clear()
-
-    def _prepare_database(self) -> None:
-        try:
-            upgrade()
-            self._write_admin_key()
-        except OperationalError as error:
-            reason = str(error.orig).splitlines()[0]
-            raise StackError(f"the database cannot be used ({reason}): see TALKMILL_DATABASE_URL") from None
 
     def _plan(self) -> list[Child]:
         python = [sys.executable, "-m"]
