@@ -33,8 +33,7 @@ BASE = "smollm2-135m-instruct"
 FACT = ("What is the capital of France?", "Paris")
 """What a base that was built rightly knows before it is trained."""
 FINAL = ("processed", "error", "succeeded", "failed", "cancelled")
-CHINESE = "你好，我想查一下我的话费。"
-ENGLISH = "Hello, I would like to check my phone bill, please."
+QUESTION = "你好，我想查一下我的话费。"
 BARS = "▁▂▃▄▅▆▇█"
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -222,7 +221,7 @@ def settings(model: str, steps: int) -> dict[str, Any]:
     if model == SCRATCH:
         return {**shared, "batch": {"tokens": 4096}}
     once = {"every_steps": steps}
-    return {**shared, "batch": {"tokens": 2304}, "checkpoint": once, "evaluate": once}
+    return {**shared, "batch": {"tokens": 2304}, "optim": {"peak_lr": 1e-4}, "checkpoint": once, "evaluate": once}
 
 
 def train(mill: Talkmill, version_id: str, model: str, steps: int) -> dict[str, Any]:
@@ -262,10 +261,10 @@ def reply(mill: Talkmill, model: str, question: str) -> str:
     return str(mill.post("/chat/completions", json=body)["choices"][0]["message"]["content"])
 
 
-def show_replies(mill: Talkmill, job: dict[str, Any], question: str) -> None:
-    before = reply(mill, f"{job['fine_tuned_model']}:ckpt-step-0", question)
-    after = reply(mill, job["fine_tuned_model"], question)
-    console.print(f"   customer        {question}")
+def show_replies(mill: Talkmill, job: dict[str, Any]) -> None:
+    before = reply(mill, f"{job['fine_tuned_model']}:ckpt-step-0", QUESTION)
+    after = reply(mill, job["fine_tuned_model"], QUESTION)
+    console.print(f"   customer        {QUESTION}")
     console.print(f"   before training {before!r}")
     console.print(f"   after training  {after!r}")
 
@@ -292,7 +291,7 @@ def run(folder: Path, base: Path | None, steps: int) -> None:
         job = train(mill, version["id"], SCRATCH if base is None else BASE, steps)
         first, last = show_training(mill, job)
         step(number + 1, "One reply, before and after")
-        show_replies(mill, job, CHINESE if base is None else ENGLISH)
+        show_replies(mill, job)
     counts = version["counts"]
     console.print(
         f"\n[bold green]Done[/bold green] in {time.monotonic() - started:.0f} s, stack stopped, nothing left running: "
@@ -303,13 +302,13 @@ def run(folder: Path, base: Path | None, steps: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Talkmill's main job from end to end, over HTTP.")
-    parser.add_argument("--steps", type=int, help="training steps (default: 240 from scratch, 20 of a base)")
+    parser.add_argument("--steps", type=int, help="training steps (default: 240 from scratch, 16 of a base)")
     parser.add_argument("--base", type=Path, metavar="DIR", help="fine-tune this base (see examples/smollm2.py)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="use this data folder and keep it")
     options = parser.parse_args()
     folder = (options.keep or Path(tempfile.mkdtemp(prefix="talkmill-demo-"))).absolute()
     try:
-        run(folder, options.base, options.steps or (240 if options.base is None else 20))
+        run(folder, options.base, options.steps or (240 if options.base is None else 16))
     except DemoError as error:
         console.print(f"[bold red]The demo failed:[/bold red] {error}\nIts data folder is kept: {folder}")
         return 1
