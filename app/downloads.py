@@ -9,6 +9,7 @@ import hmac
 import re
 import secrets
 import time
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request, Response
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from app.db import writing
 from app.dependencies import ReadSession
-from app.errors import Forbidden, responses
+from app.errors import Forbidden, problem, responses
 from app.fields import is_current
 from app.models import Secret
 from app.store import get_store
@@ -27,6 +28,7 @@ SECRET_NAME = "download-urls"  # noqa: S105  (its name, not its value)
 VALID_FOR_S = 3_600
 PARQUET = "application/vnd.apache.parquet"
 ONE_RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})")
+REFUSED: dict[int | str, Any] = {Forbidden.status: responses()[Forbidden.status]}
 
 router = APIRouter(tags=["downloads"])
 """The only routes that need no key: whoever has the URL was given it by someone who had one."""
@@ -50,7 +52,8 @@ def blob_response(
     if request.headers.get("if-range", etag) == etag and (asked := _range(request.headers.get("range", ""), bytes)):
         start, end = asked
         if start >= end:
-            return Response(status_code=416, headers={**headers, "content-range": f"bytes */{bytes}"})
+            detail = f"the range lies beyond the {bytes} bytes that there are"
+            return problem(request, 416, detail, headers={"etag": etag, "content-range": f"bytes */{bytes}"})
         status = 206
         headers["content-range"] = f"bytes {start}-{end - 1}/{bytes}"
     headers["content-length"] = str(end - start)
@@ -65,10 +68,8 @@ def signed_url(session: Session, base_url: str, sha256: str, bytes: int, name: s
     return f"{base_url.rstrip('/')}{path}?{query}"
 
 
-@router.api_route(
-    "/downloads/{sha256}/{name}", methods=["GET", "HEAD"], response_class=StreamingResponse,
-    responses=responses(), operation_id="download",
-)  # fmt: skip
+@router.head("/downloads/{sha256}/{name}", include_in_schema=False)
+@router.get("/downloads/{sha256}/{name}", response_class=StreamingResponse, responses=REFUSED)
 def download(
     request: Request,
     session: ReadSession,

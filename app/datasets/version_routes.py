@@ -23,6 +23,12 @@ router = APIRouter(prefix="/v1/versions/{version_id}", tags=["versions"])
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Text = Annotated[str | None, Query(max_length=600)]
 READABLE = responses(NotFound, Conflict)
+EXPORTED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/jsonl": {}, "application/vnd.apache.parquet": {}}}
+}
+REPORTED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {}, "text/html": {}, "text/markdown": {}}}
+}
 
 
 @router.get("/conversations", dependencies=[needs("read")], responses=READABLE)
@@ -114,7 +120,7 @@ def diff(
     )  # fmt: skip
 
 
-@router.get("/export", response_class=StreamingResponse, dependencies=[needs("read")], responses=READABLE)
+@router.get("/export", response_class=StreamingResponse, dependencies=[needs("read")], responses=READABLE | EXPORTED)
 def export(
     request: Request,
     version_id: VersionId,
@@ -151,7 +157,7 @@ def parquet(request: Request, version_id: VersionId, session: ReadSession) -> Pa
     )  # fmt: skip
 
 
-@router.get("/report", dependencies=[needs("read")], responses=READABLE, response_model=None)
+@router.get("/report", dependencies=[needs("read")], responses=READABLE | REPORTED, response_model=None)
 def report(
     request: Request, version_id: VersionId, session: ReadSession, format: Literal["json", "html", "md"] = "json"
 ) -> dict[str, Any] | Response:

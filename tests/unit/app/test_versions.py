@@ -478,6 +478,13 @@ def test_progress_is_counted_in_the_database(service: Service, version: dict[str
     assert version["progress"]["conversations_done"] == version["counts"]["conversations_in"]
 
 
+def test_the_api_describes_every_route_once(service: Service) -> None:
+    paths = service.client.get("/openapi.json").json()["paths"]
+    asked = paths["/v1/versions/{version_id}/export"]["get"]
+    assert "application/vnd.apache.parquet" in asked["responses"]["200"]["content"]
+    assert list(paths["/downloads/{sha256}/{name}"]) == ["get"]
+
+
 def test_operators_and_the_default_recipe_are_described(service: Service) -> None:
     listed = {operator["kind"]: operator for operator in service.get("/v1/operators")["data"]}
     for operator in service.get("/v1/recipes/default")["operators"]:
