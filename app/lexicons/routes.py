@@ -1,8 +1,8 @@
 """Word lists for `match_sensitive_words`; a change is a new version under the same name."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.auth import needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import Conflict, NotFound, Unprocessable, responses
-from app.fields import Name
+from app.fields import Name, is_current
 from app.files.repository import get_file, raw_segments
 from app.lexicons import repository
 from app.models import Lexicon, new_id
@@ -82,10 +82,21 @@ def list_lexicons(session: ReadSession, page: Paged) -> ListOf:
     return ListOf(data=[show(row) for row in rows], has_more=more)
 
 
-@router.get("/{lexicon_id}", dependencies=[needs("read")], responses=responses(NotFound))
-def get(lexicon_id: Annotated[str, Path(pattern=r"^lex-[0-9a-f]{24}$")], session: ReadSession) -> LexiconWithWords:
-    """One lexicon with its words."""
+@router.get(
+    "/{lexicon_id}", dependencies=[needs("read")], responses=responses(NotFound), response_model=LexiconWithWords
+)
+def get(
+    lexicon_id: Annotated[str, Path(pattern=r"^lex-[0-9a-f]{24}$")],
+    session: ReadSession,
+    request: Request,
+    response: Response,
+) -> Any:
+    """One lexicon with its words; it never changes, so its id is its ETag."""
     row = repository.get_lexicon(session, lexicon_id)
+    etag = f'"{row.id}"'
+    if is_current(request, etag):
+        return Response(status_code=304, headers={"etag": etag})
+    response.headers["etag"] = etag
     return LexiconWithWords(**show(row).model_dump(), words=row.words, allow=row.allow)
 
 

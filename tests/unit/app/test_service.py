@@ -163,3 +163,11 @@ def test_the_service_starts_without_heavy_libraries() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_what_never_changes_is_sent_once(client: TestClient) -> None:
+    headers = _key("read", "curate")
+    made = client.post("/v1/lexicons", json={"name": "a", "words": ["b"]}, headers=headers).json()
+    first = client.get(f"/v1/lexicons/{made['id']}", headers=headers)
+    again = client.get(f"/v1/lexicons/{made['id']}", headers={**headers, "if-none-match": first.headers["etag"]})
+    assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
