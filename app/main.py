@@ -21,6 +21,7 @@ from app.downloads import router as downloads
 from app.files.routes import router as files
 from app.filters.routes import router as filters
 from app.keys.routes import router as keys
+from app.lexicons.match import router as matching
 from app.lexicons.routes import router as lexicons
 from app.recipes.routes import router as recipes
 from app.settings import get_settings
@@ -54,7 +55,7 @@ def create_app() -> FastAPI:
     app.add_exception_handler(once.Replayed, lambda _, error: once.replay(error))
     app.middleware("http")(_identify)
     app.include_router(files, max_body_size=get_settings().max_upload_bytes + FORM_BYTES)
-    for router in (datasets, versions, downloads, recipes, lexicons, filters, training, keys):
+    for router in (datasets, versions, downloads, recipes, lexicons, matching, filters, training, keys):
         app.include_router(router)
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"], response_model=None)

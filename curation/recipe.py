@@ -158,7 +158,7 @@ def _lexicons_of(op: Operator, config: OperatorConfig, index: int, known: Mappin
         if name not in known:
             message = f"{op.kind}: there is no lexicon {name}"
             raise RecipeError(message, index=index, operator=op.kind, field="lexicons")
-    if not names and not getattr(config, "words", ()):
+    if not names and not getattr(config, "words", ()) and not getattr(config, "detect", ()):
         return (builtin_lexicon(),)
     return tuple(known[name] for name in names)
 
