@@ -4,8 +4,6 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -157,11 +155,11 @@ def add_model(folder: Path, name: str | None, data_dir: Path | None) -> None:
     """Register a local base: a Hugging Face folder with config, safetensors and tokenizer, no code of its own."""
     from app.training.bases import BaseError, register
 
-    with _data_folder(data_dir):
-        try:
-            model, facts = register(folder, name, lambda doing: click.echo(f"{doing} …", err=True))
-        except BaseError as error:
-            fail(str(error))
+    _use_data_folder(data_dir)
+    try:
+        model, facts = register(folder, name, lambda doing: click.echo(f"{doing} …", err=True))
+    except BaseError as error:
+        fail(str(error))
     size = sum(file["bytes"] for file in model.files)
     click.echo(
         f"{model.id}: {facts['class']}, {facts['parameters']:,} parameters, {facts['vocab_size']:,} tokens, "
@@ -183,21 +181,16 @@ def list_registered(data_dir: Path | None) -> None:
     from app.db import reading
     from app.training.repository import bases
 
-    with _data_folder(data_dir), reading() as session:
+    _use_data_folder(data_dir)
+    with reading() as session:
         for model in bases(session):
             click.echo(f"{model.id}\t{sum(file['bytes'] for file in model.files)}\t{model.digest}")
 
 
-@contextmanager
-def _data_folder(data_dir: Path | None) -> Iterator[None]:
-    """Settings of a stack's folder; a database without our tables is told in one line."""
+def _use_data_folder(data_dir: Path | None) -> None:
     if data_dir is not None:
         os.environ["TALKMILL_DATA_DIR"] = str(data_dir)
         get_settings.cache_clear()
-    try:
-        yield
-    except (OperationalError, ProgrammingError):
-        fail("the database cannot be used or has no tables yet: run `talkmill migrate`, or name the stack's --data")
 
 
 main.add_command(cli_curation.curate)

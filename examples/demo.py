@@ -114,8 +114,11 @@ def upload(mill: Talkmill) -> dict[str, Any]:
         created = mill.post("/files", files={"file": (path.name, file)}, data={"purpose": "conversations"})
         file_object = mill.wait(f"/files/{created['id']}", lambda _: None)
     counts = file_object["counts"]
+    found = file_object["detection"]
+    roles = ", ".join(f"{speaker} → {role}" for speaker, role in found.get("speakers", {}).items())
+    console.print(f"   detected: {found['container']}, {found['encoding']}, format {file_object['format']}; {roles}")
     console.print(
-        f"   {created['id']}: format {file_object['format']}, {counts['conversations']} conversations, "
+        f"   {created['id']}: {counts['conversations']} conversations, "
         f"{counts['turns']} turns, {counts['quarantined']} quarantined"
     )
     return file_object

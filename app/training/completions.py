@@ -24,10 +24,12 @@ CHECKPOINT = ":ckpt-step-"
 
 @dataclass(frozen=True)
 class Speaker:
-    """A model that can answer: its folder, and how long a question and an answer may be."""
+    """A model that can answer, and how long a question and an answer may be."""
 
-    folder: Path
+    files: dict[str, str]
+    """Of its folder, by name."""
     checkpoint: Path | None
+    """In its run directory, instead of the folder."""
     max_source_length: int
     max_target_length: int
 
@@ -42,7 +44,7 @@ def complete(body: ChatRequest) -> ChatCompletion:
     """
     if body.messages[-1].role == "assistant":
         raise Unprocessable("messages: the last one must not be the assistant's", param="messages")
-    with reading() as session:  # given back before the answer is waited for
+    with reading() as session:  # given back before files are fetched and the answer is waited for
         speaker = _speaker(session, body.model)
     turns = [{"role": "system" if t.role == "developer" else t.role, "content": t.content} for t in body.messages]
     request = {
@@ -50,7 +52,8 @@ def complete(body: ChatRequest) -> ChatCompletion:
         "max_new_tokens": body.max_completion_tokens or body.max_tokens or speaker.max_target_length,
         "max_source_length": speaker.max_source_length,
     }  # fmt: skip
-    answer = generators().ask(speaker.folder, speaker.checkpoint, request)
+    folder = speaker.checkpoint.parent.parent if speaker.checkpoint else lay_out(speaker.files)
+    answer = generators().ask(folder, speaker.checkpoint, request)
     usage = Usage(
         prompt_tokens=answer["prompt_tokens"], completion_tokens=answer["completion_tokens"],
         total_tokens=answer["prompt_tokens"] + answer["completion_tokens"],
@@ -69,12 +72,11 @@ def _speaker(session: Session, model: str) -> Speaker:
     job = repository.find_model(session, name)
     data = Data(version="", **_lengths(job.resolved.get("data", {}) if job else {}))
     if not step:
-        return Speaker(lay_out(files), None, data.max_source_length, data.max_target_length)
-    run_dir = get_settings().runs_dir / (job.id if job else "")
-    checkpoint = run_dir / "checkpoints" / f"step-{step}"
+        return Speaker(files, None, data.max_source_length, data.max_target_length)
+    checkpoint = get_settings().runs_dir / (job.id if job else "") / "checkpoints" / f"step-{step}"
     if job is None or not step.isdecimal() or not checkpoint.is_dir():
         raise NotFound(f"the model has no checkpoint of step {step[:20]}", param="model", code="model_not_found")
-    return Speaker(run_dir, checkpoint, data.max_source_length, data.max_target_length)
+    return Speaker(files, checkpoint, data.max_source_length, data.max_target_length)
 
 
 def _lengths(data: dict[str, int]) -> dict[str, int]:
