@@ -10,8 +10,6 @@ fastText crashes on a damaged model, so a model is opened only when its hash is 
 
 import hashlib
 import json
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from curation.errors import CurationError
 from curation.label_metrics import measure_labels
@@ -41,14 +40,15 @@ PIECE_TOKENS = 1_000
 """fastText reads no more than 1,024 tokens of a line; longer texts are scored in pieces."""
 BATCH_TEXTS = 10_000
 SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-TOKEN = re.compile(rf"[^\W_{SPACELESS}]+|\S")
-LONG_NUMBER = re.compile(r"\d{4,}")
+TOKEN = rf"[^\W_{SPACELESS}]+|\S"
+LONG_NUMBER = r"\d{4,}"
 MODEL, DESCRIPTION = "model.bin", "classifier.json"
 
 
-def prepare(text: str) -> list[str]:
-    """A text's tokens. Long numbers are alike: which one it is says nothing."""
-    return TOKEN.findall(LONG_NUMBER.sub("0000", unicodedata.normalize("NFKC", text).casefold()))
+def prepare(texts: Sequence[str]) -> pl.Series:
+    """Texts as their tokens, joined by spaces. Long numbers are alike: which one it is says nothing."""
+    folded = pl.Series(texts, dtype=pl.String).str.normalize("NFKC").str.to_lowercase()
+    return folded.str.replace_all(LONG_NUMBER, "0000").str.extract_all(TOKEN).list.join(" ")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class Classifier:
     def __init__(self, model: "_FastText", labels: Sequence[str]) -> None:
         self._model = model
         self.labels = tuple(labels)
+        self._columns = {f"__label__{index}": index for index in range(len(self.labels))}
 
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
@@ -124,25 +125,33 @@ class Classifier:
         return [Prediction(self.labels[index], float(row[index])) for index, row in zip(best, scores, strict=True)]
 
     def _batch(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        lines: list[str] = []
+        lines = prepare(texts)
+        if (lines.str.count_matches(" ") >= PIECE_TOKENS).any():
+            return self._batch_of_long(lines.to_list())
+        return self._rows(lines.to_list()).round(4)
+
+    def _batch_of_long(self, lines: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Texts of several pieces, of which fastText would read the first only."""
+        pieces: list[list[str]] = []
         owners: list[int] = []
-        weights: list[int] = []
-        for index, text in enumerate(texts):
-            tokens = prepare(text)
-            for start in range(0, max(1, len(tokens)), PIECE_TOKENS):
-                piece = tokens[start : start + PIECE_TOKENS]
-                lines.append(" ".join(piece))
-                owners.append(index)
-                weights.append(max(1, len(piece)))
-        pieces = np.zeros((len(lines), len(self.labels)))
-        names, values = self._model.predict(lines, k=len(self.labels))
-        for row, (found, shares) in enumerate(zip(names, values, strict=True)):
-            pieces[row, [int(name.removeprefix("__label__")) for name in found]] = shares
-        sums = np.zeros((len(texts), len(self.labels)))
-        np.add.at(sums, owners, pieces * np.array(weights)[:, None])
-        lengths = np.bincount(owners, weights=weights, minlength=len(texts))
-        means: npt.NDArray[np.float64] = np.clip(sums / lengths[:, None], 0.0, 1.0).round(4)
+        for index, line in enumerate(lines):
+            tokens = line.split(" ")
+            cut = [tokens[start : start + PIECE_TOKENS] for start in range(0, len(tokens), PIECE_TOKENS)]
+            pieces += cut
+            owners += [index] * len(cut)
+        weights = np.array([len(piece) for piece in pieces], dtype=np.float64)
+        sums = np.zeros((len(lines), len(self.labels)))
+        np.add.at(sums, owners, self._rows([" ".join(piece) for piece in pieces]) * weights[:, None])
+        means: npt.NDArray[np.float64] = (sums / np.bincount(owners, weights=weights)[:, None]).round(4)
         return means
+
+    def _rows(self, lines: list[str]) -> npt.NDArray[np.float64]:
+        """The model's own scores, in the order of our labels; its sums exceed one by rounding."""
+        names, values = self._model.predict(lines, k=len(self.labels))
+        rows = np.repeat(np.arange(len(lines)), [len(found) for found in names])
+        scores = np.zeros((len(lines), len(self.labels)))
+        scores[rows, [self._columns[name] for found in names for name in found]] = np.concatenate(values)
+        return scores.clip(0.0, 1.0)
 
 
 @lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curation.classifier import (
+    BATCH_TEXTS,
     DESCRIPTION,
     FORMAT,
     MODEL,
@@ -148,22 +150,26 @@ def labelled_texts(segments: Iterable[Path]) -> Iterator[tuple[str, str]]:
 
 def _read(records: Iterable[tuple[str, str]], tell: Progress) -> Labelled:
     labelled = Labelled()
-    for text, label in records:
-        labelled.records += 1
-        if labelled.records > MAX_RECORDS:
-            raise CurationError(f"more than {MAX_RECORDS:,} labelled texts: take a sample of them")
-        if labelled.records % 5_000 == 0:
-            tell("read", labelled.records, 0)
-        if len(label) > MAX_LABEL_CHARS:
-            raise CurationError(f"record {labelled.records} has a label of more than {MAX_LABEL_CHARS} characters")
-        prepared = " ".join(prepare(text))
-        if not prepared:
-            labelled.empty += 1
-            continue
-        key = hashlib.blake2b(prepared.encode(), digest_size=16).digest()
-        labelled.texts.setdefault(key, prepared)
-        labelled.labels.setdefault(key, Counter())[label] += 1
+    source = iter(records)
+    while batch := list(islice(source, BATCH_TEXTS)):
+        for prepared, (_, label) in zip(prepare([text for text, _ in batch]), batch, strict=True):
+            _add(labelled, prepared, label)
+        tell("read", labelled.records, 0)
     return labelled
+
+
+def _add(labelled: Labelled, prepared: str, label: str) -> None:
+    labelled.records += 1
+    if labelled.records > MAX_RECORDS:
+        raise CurationError(f"more than {MAX_RECORDS:,} labelled texts: take a sample of them")
+    if len(label) > MAX_LABEL_CHARS:
+        raise CurationError(f"record {labelled.records} has a label of more than {MAX_LABEL_CHARS} characters")
+    if not prepared:
+        labelled.empty += 1
+        return
+    key = hashlib.blake2b(prepared.encode(), digest_size=16).digest()
+    labelled.texts.setdefault(key, prepared)
+    labelled.labels.setdefault(key, Counter())[label] += 1
 
 
 def _choose_labels(labelled: Labelled) -> tuple[dict[bytes, str], dict[str, int]]:

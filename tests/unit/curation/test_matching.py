@@ -1,12 +1,14 @@
 """The matcher's options one by one, its offsets, and the published cases of other matchers."""
 
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from curation import matching
 from curation.matching import Matcher, MatchOptions, mask_matches
 from curation.operator import Lexicon
 
@@ -73,6 +75,21 @@ def test_hostile_text_takes_linear_time() -> None:
         began = time.process_time()
         matcher.find(text)
         assert time.process_time() - began < 5, text[:10]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"skip": "\n. "}, {"ignore_repeat": True}, {"overlapping": True}, {"detect": ["url"]}]
+)
+def test_texts_searched_together_miss_nothing(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "BATCH_CHARS", 20)
+    words = ["fuck", "发票", "国人", "a b"]
+    parts = ["ffuuck ", "f.u.c.k", "代开發票", "中国", "人", "", "a b", "\n", "x" * 30, "www.a.com"]
+    texts = ["".join(pair) for pair in product(parts, parts)]
+    matcher = Matcher([Lexicon(tuple(words))], MatchOptions(**options))
+    suspects = matcher.suspects(texts)
+    assert suspects == sorted(set(suspects))
+    assert {index for index, text in enumerate(texts) if matcher.find(text)} <= set(suspects)
+    assert matcher.suspects([]) == []
 
 
 def _ours(case: dict[str, Any]) -> Matcher:
