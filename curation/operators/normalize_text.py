@@ -106,9 +106,11 @@ class NormalizeText(OperatorConfig):
 )
 def normalize_text(turns: pl.DataFrame, config: NormalizeText, resources: Resources) -> pl.DataFrame:
     """Proposes the edits of each turn; a turn of which nothing is left is dropped."""
-    pattern = rf"{MAY_NEED_WORK}|\p{{Han}}" if config.to_simplified else MAY_NEED_WORK
+    may_need_work = turns["text"].str.contains(MAY_NEED_WORK)
+    if config.to_simplified:
+        may_need_work |= pl.Series([_opencc().convert(text) != text for text in turns["text"]], dtype=pl.Boolean)
     rows: list[tuple[int, str, int | None, int | None, str | None, str, None]] = []
-    for row, text in turns.filter(pl.col("text").str.contains(pattern)).select("row", "text").iter_rows():
+    for row, text in turns.filter(may_need_work).select("row", "text").iter_rows():
         edits = normalize(text, to_simplified=config.to_simplified)
         if sum(end - start for start, end, _, _ in edits) == len(text) and not any(new for _, _, new, _ in edits):
             rows.append((row, "drop_turn", None, None, None, "nothing_left", None))
