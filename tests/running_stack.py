@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,32 +12,22 @@ from typing import Any
 import httpx
 import psutil
 
+from app import process
+
 ROOT = Path(__file__).parent.parent
 STATUSES_AT_THE_END = ("processed", "error", "succeeded", "failed", "cancelled")
 
 
 class RunningStack:
-    """A `talkmill up` process and a client with its admin key."""
+    """A `talkmill up` process, which ends with this one, and a client with its admin key."""
 
     def __init__(self, folder: Path, *, workers: int = 1, env: dict[str, str] | None = None) -> None:
         self.folder = folder
-        command = [
-            sys.executable,
-            "-m",
-            "app.cli",
-            "up",
-            "--data",
-            str(folder),
-            "--port",
-            "0",
-            "--workers",
-            str(workers),
-        ]
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "up.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(env or {})}
-            )
+        command = [sys.executable, "-m", "app.cli", "up", "--data", str(folder), "--port", "0"]
+        command += ["--workers", str(workers)]
+        self.process = process.start(
+            command, on_parent_death=signal.SIGTERM, log=folder / "up.log", env={**os.environ, **(env or {})}
+        )
         self.wait_until(lambda: self.is_up() or self.process.poll() is not None, 60)
         assert self.process.poll() is None, (folder / "up.log").read_text()
         self.http = httpx.Client(base_url=f"{self.state['url']}/v1", timeout=60, headers=self.authorization)
