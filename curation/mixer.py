@@ -138,9 +138,12 @@ def _edit(turns: pl.DataFrame, proposed: pl.DataFrame, *, unlearn: bool) -> pl.D
 
 
 def apply_edits(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
-    """Replaces slices of `text`, given as code-point offsets into it; they must not overlap."""
+    """Replaces slices of `text`, given as code-point offsets into it; they must not overlap.
+
+    What is inserted at one place stays in the order given.
+    """
     parts, position = [], 0
-    for start, end, replacement in sorted(edits):
+    for start, end, replacement in sorted(edits, key=lambda edit: edit[:2]):
         assert position <= start <= end <= len(text), "edits overlap or lie outside the text"
         parts += [text[position:start], replacement]
         position = end
@@ -164,7 +167,7 @@ def _mend(
     replyless = []
     present = {(row["conversation"], row["turn"]): row for row in turns.filter(mine).iter_rows(named=True)}
     for (conversation,), group in before.filter(mine).group_by("conversation", maintain_order=True):
-        kept = _mend_one(group.select("conversation", "turn", "role"), present, removed_users, kind, trace)
+        kept = _mend_one(group.select("conversation", "turn", "role", "text"), present, removed_users, kind, trace)
         mended += kept
         roles = [row["role"] for row in kept]
         if "user" not in roles or "assistant" not in roles[roles.index("user") :]:
@@ -177,32 +180,32 @@ def _mend(
 
 
 def _mend_one(
-    order: pl.DataFrame,
+    received: pl.DataFrame,
     present: dict[tuple[int, int], dict[str, Any]],
     removed_users: set[tuple[int, int]],
     kind: str,
     trace: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
+    """The turns that stay, `present` with their texts as edited; the trace speaks of the texts as `received`."""
     kept: list[dict[str, Any]] = []
-    orphaned = False
-    for conversation, turn, role in order.iter_rows():
+    orphaned, last_end = False, 0
+    for conversation, turn, role, text in received.iter_rows():
         row = present.get((conversation, turn))
         if role == "user":
             orphaned = (conversation, turn) in removed_users
         if row is None:
             continue
         row = {name: row[name] for name in TURN_COLUMNS}
-        text = row["text"]
         if role == "assistant" and orphaned:
             trace.append(_trace_row(row, kind, "reply_of_dropped", "drop_turn", text, "", 0, len(text)))
         elif role == "user" and kept and kept[-1]["role"] == "user":
-            last = kept[-1]
-            end = len(last["text"])
-            trace.append(_trace_row(last, kind, "merged", "edit", "", JOIN + text, end, end))
+            last, appended = kept[-1], JOIN + row["text"]
+            trace.append(_trace_row(last, kind, "merged", "edit", "", appended, last_end, last_end))
             trace.append(_trace_row(row, kind, "merged", "merge", text, "", 0, len(text)))
-            last["text"] += JOIN + text
+            last["text"] += appended
         else:
             kept.append(row)
+            last_end = len(text)
     return kept
 
 
