@@ -5,23 +5,18 @@ characters are passed over (`skip`) or repeats ignored, each folded symbol remem
 """
 
 import re
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate, groupby
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ahocorasick_rs import AhoCorasick, MatchKind
 from pydantic import Field
 
+from curation.folding import Folding
 from curation.operator import Lexicon, OperatorConfig
 
-if TYPE_CHECKING:
-    from opencc import OpenCC
-
-HAN_DIGITS = dict(zip("零〇一二三四五六七八九壹贰叁肆伍陆柒捌玖两", "001234567891234567892", strict=True))
 TOP_LEVEL = (
     "com|cn|net|org|edu|gov|info|biz|xyz|top|vip|shop|club|site|online|app|dev|io|co|cc|me|tv|ai|uk|de|jp|kr|hk|tw"
 )
@@ -102,7 +97,7 @@ class Matcher:
 
     def __init__(self, lexicons: Sequence[Lexicon], options: MatchOptions) -> None:
         self._options = options
-        self._fold = _Folding(options)
+        self._fold = Folding(options)
         self._skip = {*options.skip, *options.skip.translate(self._fold)}
         self._number = re.compile(rf"\d{{{options.number_length},}}", re.ASCII)
         listed: dict[tuple[str, tuple[int, ...]], tuple[str, str | None]] = {}
@@ -243,44 +238,3 @@ def _leftmost(
 
 def _is_latin(character: str) -> bool:
     return character.isalpha() and character < "\u0250"
-
-
-class _Folding(dict[int, str]):
-    """A translation table, filled as characters turn up, that maps each to one that stands for all its spellings."""
-
-    def __init__(self, options: MatchOptions) -> None:
-        super().__init__()
-        self._options = options
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        folded = self._folded(character)
-        self[code] = folded
-        return folded
-
-    def _folded(self, character: str) -> str:
-        options = self._options
-        kind = unicodedata.decomposition(character).partition(" ")[0]
-        plain = "".join(c for c in unicodedata.normalize("NFKC", character) if c.isalnum())
-        if len(plain) == 1:
-            styled = (plain.isdigit() and options.ignore_digit_style) or (
-                plain.isalpha() and options.ignore_letter_style
-            )
-            if (kind in ("<wide>", "<narrow>") and options.ignore_width) or (
-                kind not in ("", "<wide>", "<narrow>") and styled
-            ):
-                character = plain
-        if options.ignore_traditional and character >= "\u3400":
-            simplified: str = _opencc().convert(character)
-            character = simplified if len(simplified) == 1 else character
-        if options.ignore_digit_style:
-            character = HAN_DIGITS.get(character, character)
-        lower = character.lower()
-        return lower if options.ignore_case and len(lower) == 1 else character
-
-
-@lru_cache(maxsize=1)
-def _opencc() -> "OpenCC":
-    from opencc import OpenCC
-
-    return OpenCC("t2s")

@@ -21,16 +21,12 @@ import re
 import unicodedata
 from collections.abc import Callable
 from difflib import SequenceMatcher
-from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from curation.draft import Draft, Edit
+from curation.folding import to_simplified
 from curation.operator import PROPOSALS, OperatorConfig, Resources, operator
-
-if TYPE_CHECKING:
-    from opencc import OpenCC
 
 MAX_PASSES = 8
 CODE = r"```.*?(?:```|\Z)|`[^`\n]+`"
@@ -108,7 +104,7 @@ def normalize_text(turns: pl.DataFrame, config: NormalizeText, resources: Resour
     """Proposes the edits of each turn; a turn of which nothing is left is dropped."""
     may_need_work = turns["text"].str.contains(MAY_NEED_WORK)
     if config.to_simplified:
-        may_need_work |= pl.Series([_opencc().convert(text) != text for text in turns["text"]], dtype=pl.Boolean)
+        may_need_work |= pl.Series([to_simplified(text) != text for text in turns["text"]], dtype=pl.Boolean)
     rows: list[tuple[int, str, int | None, int | None, str | None, str, None]] = []
     for row, text in turns.filter(may_need_work).select("row", "text").iter_rows():
         edits = normalize(text, to_simplified=config.to_simplified)
@@ -228,17 +224,10 @@ def _simplify(draft: Draft) -> None:
     text = draft.text
     if re.search(r"[\u3041-\u30fa]{2}", text):
         return
-    new = _opencc().convert(text)
+    new = to_simplified(text)
     if len(new) == len(text):
         pairs = enumerate(zip(text, new, strict=True))
         draft.rewrite([(index, index + 1, to) for index, (old, to) in pairs if old != to], "simplified")
     else:
         codes = SequenceMatcher(None, text, new, autojunk=False).get_opcodes()
         draft.rewrite([(a, b, new[c:d]) for tag, a, b, c, d in codes if tag != "equal" and a < b], "simplified")
-
-
-@lru_cache(maxsize=1)
-def _opencc() -> "OpenCC":
-    from opencc import OpenCC
-
-    return OpenCC("t2s")
