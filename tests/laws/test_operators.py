@@ -31,7 +31,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "truncate_history": {"max_source_length": 64, "max_target_length": 16},
     "classify_text": {"classifier": "rude", "labels": ["rude"], "threshold": 0.5, "action": "drop_conversation"},
 }
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _dialogues(conversations: list[list[tuple[str, str]]]) -> Dialogues:

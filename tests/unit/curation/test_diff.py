@@ -75,7 +75,7 @@ def test_a_conversation_in_windows_is_compared_as_a_whole(tmp_path: Path) -> Non
 EDITED = st.dictionaries(st.integers(0, 30), st.sampled_from(["一", "二"]), max_size=20)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(old=EDITED, new=EDITED, bucket_rows=st.integers(1, 40), limit=st.integers(1, 5))
 def test_pages_and_buckets_lose_nothing(
     tmp_path_factory: pytest.TempPathFactory, old: dict[int, str], new: dict[int, str], bucket_rows: int, limit: int

@@ -70,7 +70,7 @@ TURNS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(turns=TURNS)
 def test_alpaca_pairs_tell_any_order_of_turns(tmp_path: Path, turns: list[tuple[str, str]]) -> None:
     folder, _ = made_version(tmp_path, [conversation("c", *turns)], {"operators": []})

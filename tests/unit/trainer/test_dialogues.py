@@ -42,7 +42,7 @@ def dialogues(draw: st.DrawFn) -> list[Message]:
     return messages
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(
     messages=dialogues(), source=st.integers(120, 600), target=st.integers(8, 200), ratio=st.sampled_from([0, 0.5, 1])
 )
