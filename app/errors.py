@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from starlette.exceptions import HTTPException
 
@@ -155,6 +155,9 @@ def unexpected(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, DataError):
         detail = "a value cannot be stored: texts must not contain the character NUL, numbers must fit in 64 bits"
         return problem(request, 422, detail, code="invalid_value")
+    if isinstance(error, IntegrityError):
+        detail = "something that this request needs was changed or deleted by another at the same time: try again"
+        return problem(request, 409, detail, code="changed_meanwhile")
     return internal_error(request, error)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from app import migrations
 from app.auth import SCOPES, create_key
 from app.db import engine_for, get_engine, writing
 from app.main import create_app
-from app.models import Work
+from app.models import Lexicon, Work
 from app.settings import get_settings
 
 CONVERSATION = '{"messages":[{"role":"user","content":"你好"},{"role":"assistant","content":"您好"}]}\n'.encode()
@@ -94,8 +95,6 @@ def test_the_clock_of_leases_runs_within_a_transaction(empty_database: str) -> N
 
 
 def test_of_many_that_claim_at_once_one_wins(empty_database: str) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     from worker.leases import claim
 
     migrations.upgrade()
@@ -150,6 +149,23 @@ def test_text_that_postgresql_cannot_hold_is_refused_everywhere(client: TestClie
     form = {"purpose": "conversations", "speakers": '{"a\\u0000": "user"}'}
     answer = client.post("/v1/files", files={"file": ("a%00b.jsonl", CONVERSATION)}, data=form)
     assert answer.status_code in (200, 201, 422), answer.text
+
+
+def test_of_two_that_take_the_same_number_at_once_one_is_told_to_try_again(client: TestClient) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with writing() as session:
+            session.add(Lexicon(id="lex-first", name="race", number=1, words=["a"]))
+            session.flush()
+            second = pool.submit(client.post, "/v1/lexicons", json={"name": "race", "words": ["b"]})
+            with get_engine().connect() as watching:
+                waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                RunningStack.wait_until(lambda: watching.scalar(waits) or second.done(), 20)
+        answer = second.result(20)
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "changed_meanwhile"
+    assert "x-should-retry" not in answer.headers
+    again = client.post("/v1/lexicons", json={"name": "race", "words": ["b"]})
+    assert (again.status_code, again.json()["number"]) == (201, 2), again.text
 
 
 def test_an_outage_of_the_database_is_a_503_that_clients_try_again(tmp_path: Path, monkeypatch: Any) -> None:
