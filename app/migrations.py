@@ -23,7 +23,7 @@ ADVISORY_LOCK = 7_245_501_986
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """PostgreSQL: waits for whoever migrates now. SQLite's own lock does the same from a migration's first statement."""
+    """PostgreSQL: waits for whoever migrates now. SQLite's own lock does it from a migration's first statement on."""
     engine = get_engine()
     if engine.dialect.name != "postgresql":
         yield

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGQUIT, SIGTERM, Signals
+from signal import SIGCONT, SIGQUIT, SIGTERM, Signals
 from typing import Any
 
 import redis
@@ -39,6 +39,7 @@ class Server:
     def stop(self) -> None:
         """Ends it at once; its clients lose their connections."""
         self.child.send_signal(self.stop_by)
+        self.child.send_signal(SIGCONT)  # one that a test froze would not hear
         with suppress(subprocess.TimeoutExpired):
             self.child.wait(10)
         process.kill_group(self.child)

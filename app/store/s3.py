@@ -33,8 +33,8 @@ class S3Store(Store):
     """Written once under a temporary key, measured, copied inside the store to its name."""
 
     def __init__(self, bucket: str, prefix: str, cache: BlobCache) -> None:
-        self._bucket = _connect(bucket, prefix, retries=6, within_s=30)
-        self._probe = _connect(bucket, prefix, retries=1, within_s=3)
+        self._bucket = _connect(bucket, prefix, retries=6, within_s=30, request_s=30)
+        self._probe = _connect(bucket, prefix, retries=1, within_s=3, request_s=3)
         self._cache = cache
 
     def put(self, source: BinaryIO) -> BlobRef:
@@ -124,11 +124,15 @@ class S3Store(Store):
                 yield bytes(view[offset : offset + CHUNK_BYTES])
 
 
-def _connect(bucket: str, prefix: str, *, retries: int, within_s: float) -> Bucket:
+def _connect(bucket: str, prefix: str, *, retries: int, within_s: float, request_s: float) -> Bucket:
     return Bucket(
         bucket,
         prefix=prefix or None,
-        client_options={"allow_http": True, "connect_timeout": timedelta(seconds=3)},
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=3),
+            "timeout": timedelta(seconds=request_s),
+        },
         retry_config={"max_retries": retries, "retry_timeout": timedelta(seconds=within_s)},
     )
 
