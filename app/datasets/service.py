@@ -81,6 +81,7 @@ def cancel_version(session: Session, version_id: str) -> Version:
         Conflict: the version has ended otherwise.
     """
     version = repository.get_version(session, version_id)
+    session.refresh(version, with_for_update=True)  # as the workers do: whoever is first decides
     if version.status == "cancelled":
         return version
     if version.status in FINAL:

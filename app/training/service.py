@@ -54,6 +54,7 @@ def cancel_job(session: Session, job_id: str) -> Job:
         Conflict: it has ended already.
     """
     job = repository.get_job(session, job_id)
+    session.refresh(job, with_for_update=True)
     if job.status in FINAL:
         raise Conflict(f"the job has {job.status} already", code="already_ended")
     pending = [work for work in open_work(session, job_id) if work.state == "pending"]
