@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
+from app.crash import crash_point
 from app.db import reading, writing
 from app.errors import NotFound
 from app.models import ApiKey, Dataset, File, Job, LearnedFilter, Lexicon, Version
@@ -21,6 +22,7 @@ def _write(request: Request) -> Iterator[Session]:
     with writing() as session:
         request.state.session = session  # where app.once keeps the answer
         yield session
+    crash_point("request_committed")
     send_nudges()
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 from app.auth import needs
+from app.crash import crash_point
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.downloads import blob_response
 from app.errors import BadRequest, Conflict, NotFound, Unprocessable, responses
@@ -89,6 +90,7 @@ def upload(
     if file.size > get_settings().max_upload_bytes:
         raise BadRequest(f"the file is larger than {get_settings().max_upload_bytes} bytes", param="file")
     blob = get_store().put(file.file)
+    crash_point("upload_blob_stored")
     row = File(
         id=new_id("file"), purpose=purpose, filename=filename, bytes=blob.bytes, sha256=blob.sha256, **names,
         status="uploaded", detection={}, counts={}, warnings=[],

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from app.crash import crash_point
 from app.store.blobs import CHUNK_BYTES, BlobRef, Store, StoreUnavailableError, checked_name, checked_range
 
 
@@ -31,6 +32,7 @@ class LocalStore(Store):
                 target.flush()
                 os.fsync(target.fileno())
             blob = BlobRef(digest.hexdigest(), size)
+            crash_point("blob_before_publishing")
             self._publish(temporary, self._path(blob.sha256))
         finally:
             temporary.unlink(missing_ok=True)

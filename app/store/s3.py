@@ -18,6 +18,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store as Bucket
 
+from app.crash import crash_point
 from app.store.blobs import CHUNK_BYTES, BlobRef, Store, StoreUnavailableError, checked_name, checked_range
 from app.store.cache import BlobCache
 
@@ -71,6 +72,7 @@ class S3Store(Store):
         blob = BlobRef(hashlib.sha256(content).hexdigest(), len(content))
         if not self._is_fresh(blob):
             with _outages():
+                crash_point("blob_before_publishing")
                 obstore.put(self._bucket, _key(blob.sha256), content, use_multipart=False)
         return blob
 
@@ -94,6 +96,7 @@ class S3Store(Store):
                     raise StoreUnavailableError(f"the store took {stored} bytes of {size}")
                 blob = BlobRef(digest.hexdigest(), size)
                 if not self._is_fresh(blob):
+                    crash_point("blob_before_publishing")
                     self._copy(incoming, _key(blob.sha256), size)
             finally:
                 obstore.delete(self._bucket, incoming)
