@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
+from app.crash import crash_point
 from app.db import reading, writing
 from app.files.repository import CONVERSATIONS
 from app.filters.repository import filters_by_id
@@ -68,8 +69,10 @@ def ingest_file(lease: Lease) -> None:
             columns=file.columns,
             segment_bytes=get_settings().segment_bytes,
         )
+        crash_point("after_segments_written")
         segments = [(segment, store.put_file(segment.path)) for segment in ingested.segments]
         quarantine = store.put_file(ingested.quarantine)
+    crash_point("after_segment_rename")
     counts = {"conversations": ingested.conversations, "turns": ingested.turns}
     counts = {**(counts if talks else {"records": ingested.conversations}), "quarantined": ingested.quarantined}
     with writing() as session:
@@ -94,6 +97,8 @@ def ingest_file(lease: Lease) -> None:
         file.warnings = list(ingested.warnings)
         file.quarantine_sha256 = quarantine.sha256
         _wake_versions(session, file.id)
+        crash_point("ingest_before_commit")
+    crash_point("ingest_committed")
 
 
 def fail_file(session: Session, lease: Lease, error: str) -> None:
@@ -148,6 +153,8 @@ def plan_version(lease: Lease) -> None:
             add_work(session, "curate", version.id, ordinal=shard, payload=payload)
         session.flush()
         close_if_complete(session, version.id)
+        crash_point("plan_before_commit")
+    crash_point("plan_committed")
 
 
 def _wait_for_files(lease: Lease) -> None:
@@ -177,10 +184,13 @@ def curate_shard(lease: Lease) -> None:
         for part in (result.segment, result.trace, result.dropped):
             blob = store.put_file(folder / part.path)
             assert blob.sha256 == part.sha256
+    crash_point("curate_results_stored")
     with writing() as session:
         session.get_one(Version, lease.subject, with_for_update=True)
         finish(session, lease, asdict(result))
         close_if_complete(session, lease.subject)
+        crash_point("curate_before_commit")
+    crash_point("curate_committed")
 
 
 def close_if_complete(session: Session, version_id: str) -> None:
@@ -213,6 +223,7 @@ def close(lease: Lease) -> None:
             results, recipe, folder, as_of=date.fromisoformat(version.as_of), warnings=version.warnings
         )
         blob = store.put_file(folder / "manifest.json")
+    crash_point("close_manifest_stored")
     with writing() as session:
         finish(session, lease, {"manifest": blob.sha256})
         version = session.get_one(Version, lease.subject)
@@ -222,6 +233,8 @@ def close(lease: Lease) -> None:
         version.warnings = manifest["warnings"]
         version.manifest_sha256 = blob.sha256
         version.finished_at = time.time()
+        crash_point("close_before_commit")
+    crash_point("close_committed")
 
 
 def fail_version(session: Session, lease: Lease, error: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.crash import crash_point
 from app.db import writing
 from app.filters.artefacts import pack
 from app.models import File, LearnedFilter, RawSegment, Work
@@ -51,6 +52,7 @@ def learn(lease: Lease, lost: threading.Event) -> None:
         paths = [str(store.path(sha256)) for sha256 in segments]
         described = _train(folder, {"segments": paths, **row.request}, lost)
         blob = pack(folder / "artefact", folder)
+    crash_point("learn_artefact_stored")
     with writing() as session:
         finish(session, lease, {"digest": described["digest"]})
         row = session.get_one(LearnedFilter, lease.subject)
@@ -60,6 +62,8 @@ def learn(lease: Lease, lost: threading.Event) -> None:
         row.metrics = described["metrics"]
         row.warnings = _warnings(described["metrics"])
         row.finished_at = time.time()
+        crash_point("learn_before_commit")
+    crash_point("learn_committed")
 
 
 def fail_filter(session: Session, lease: Lease, error: str) -> None:
