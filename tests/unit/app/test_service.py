@@ -2,39 +2,20 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from app import migrations
-from app.auth import SCOPES, create_key
-from app.db import get_engine, writing
+from app.auth import SCOPES
 from app.downloads import router as signed_downloads
 from app.main import create_app
-from app.settings import get_settings
+
+Key = Callable[..., dict[str, str]]
 
 WITHOUT_KEY = (signed_downloads,)
 """Routers whose URLs are signed instead; that forged ones are refused is tested in test_versions.py."""
-
-
-@pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setenv("TALKMILL_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TALKMILL_BROKER_URL", "redis://127.0.0.1:1/0")
-    get_settings.cache_clear()
-    migrations.upgrade()
-    yield TestClient(create_app(), raise_server_exceptions=False)
-    get_engine().dispose()
-    get_settings.cache_clear()
-
-
-def _key(*scopes: str) -> dict[str, str]:
-    with writing() as session:
-        _, token = create_key(session, "test", scopes)
-    return {"Authorization": f"Bearer {token}"}
 
 
 def _routes() -> list[tuple[str, str, str]]:
@@ -56,12 +37,12 @@ def test_every_route_names_its_scope() -> None:
     assert [route for route in routes if route[2] not in SCOPES] == []
 
 
-def test_no_route_lets_anyone_in_without_its_scope(client: TestClient) -> None:
+def test_no_route_lets_anyone_in_without_its_scope(client: TestClient, key: Key) -> None:
     for method, path, scope in _routes():
         url = path.replace("{conversation_id:path}", "c").replace("{name:path}", "n")
         for name in ("file", "dataset", "version", "lexicon", "job", "key"):
             url = url.replace(f"{{{name}_id}}", "x")
-        others = _key(*(SCOPES - {scope}))
+        others = key(*(SCOPES - {scope}))
         assert client.request(method, url).status_code == 401, (method, path)
         assert client.request(method, url, headers={"Authorization": "Bearer tm_wrong"}).status_code == 401
         answer = client.request(method, url, headers=others)
@@ -69,8 +50,8 @@ def test_no_route_lets_anyone_in_without_its_scope(client: TestClient) -> None:
         assert scope in answer.json()["detail"]
 
 
-def test_an_error_is_a_problem_with_the_openai_member(client: TestClient) -> None:
-    answer = client.get("/v1/files/file-000000000000000000000000", headers={**_key("read"), "x-request-id": "mine-1"})
+def test_an_error_is_a_problem_with_the_openai_member(client: TestClient, key: Key) -> None:
+    answer = client.get("/v1/files/file-000000000000000000000000", headers={**key("read"), "x-request-id": "mine-1"})
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["x-request-id"] == "mine-1"
@@ -92,14 +73,14 @@ def test_an_error_is_a_problem_with_the_openai_member(client: TestClient) -> Non
         ("/v1/chat/completions", {"model": "m", "messages": []}, "messages"),
     ],
 )
-def test_a_wrong_field_is_named(client: TestClient, path: str, body: dict[str, object], param: str) -> None:
-    answer = client.post(path, json=body, headers=_key(*SCOPES))
+def test_a_wrong_field_is_named(client: TestClient, key: Key, path: str, body: dict[str, object], param: str) -> None:
+    answer = client.post(path, json=body, headers=key(*SCOPES))
     assert answer.status_code == 422
     assert answer.json()["error"]["param"] == param
 
 
-def test_hostile_bodies_and_ids_never_break_the_service(client: TestClient) -> None:
-    headers = _key(*SCOPES)
+def test_hostile_bodies_and_ids_never_break_the_service(client: TestClient, key: Key) -> None:
+    headers = key(*SCOPES)
     bodies = [b"", b"null", b"[]", b"{", b"\xff\xfe", b"[" * 5000, b'{"name":"\\ud800"}', b'{"name":1e999}', b'"text"']
     ids = ["..%2f..%2fetc%2fpasswd", "%00", "file-" + "0" * 24, "'; DROP TABLE files; --", "x" * 2000]
     for method, path, _ in _routes():
@@ -117,8 +98,8 @@ def test_hostile_bodies_and_ids_never_break_the_service(client: TestClient) -> N
                 assert sent.status_code < 500, (method, url, body)
 
 
-def test_a_revoked_key_opens_nothing(client: TestClient) -> None:
-    admin = _key("admin")
+def test_a_revoked_key_opens_nothing(client: TestClient, key: Key) -> None:
+    admin = key("admin")
     made = client.post("/v1/keys", json={"name": "guest", "scopes": ["read"]}, headers=admin).json()
     guest = {"Authorization": f"Bearer {made['key']}"}
     assert client.get("/v1/files", headers=guest).status_code == 200
@@ -127,8 +108,8 @@ def test_a_revoked_key_opens_nothing(client: TestClient) -> None:
     assert made["key"] not in client.get("/v1/keys", headers=admin).text
 
 
-def test_a_file_in_use_is_not_deleted(client: TestClient) -> None:
-    headers = _key("read", "curate")
+def test_a_file_in_use_is_not_deleted(client: TestClient, key: Key) -> None:
+    headers = key("read", "curate")
     file = client.post(
         "/v1/files", files={"file": ("a", b"{}")}, data={"purpose": "conversations"}, headers=headers
     ).json()
@@ -142,8 +123,8 @@ def test_a_file_in_use_is_not_deleted(client: TestClient) -> None:
     assert client.get(f"/v1/versions/{version.json()['id']}/trace", headers=headers).status_code == 409
 
 
-def test_lists_come_in_pages(client: TestClient) -> None:
-    headers = _key("read", "curate")
+def test_lists_come_in_pages(client: TestClient, key: Key) -> None:
+    headers = key("read", "curate")
     ids = [client.post("/v1/datasets", json={"name": str(i)}, headers=headers).json()["id"] for i in range(5)]
     seen: list[str] = []
     after = None
@@ -165,8 +146,8 @@ def test_the_service_starts_without_heavy_libraries() -> None:
     )
 
 
-def test_what_never_changes_is_sent_once(client: TestClient) -> None:
-    headers = _key("read", "curate")
+def test_what_never_changes_is_sent_once(client: TestClient, key: Key) -> None:
+    headers = key("read", "curate")
     made = client.post("/v1/lexicons", json={"name": "a", "words": ["b"]}, headers=headers).json()
     first = client.get(f"/v1/lexicons/{made['id']}", headers=headers)
     again = client.get(f"/v1/lexicons/{made['id']}", headers={**headers, "if-none-match": first.headers["etag"]})
