@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from app.crash import crash_point
 from app.db import reading, writing
 from app.models import Outbox, Work, new_id
 from app.settings import get_settings
@@ -90,6 +91,7 @@ def send_nudges(limit: int = 1000) -> int:
     except (OperationalError, OSError) as error:
         log.warning("broker does not answer, %d nudges wait: %s", len(waiting) - len(sent), type(error).__name__)
     if sent:
+        crash_point("nudges_sent")
         with writing() as session:
             session.execute(delete(Outbox).where(Outbox.seq.in_(sent)))
     return len(sent)

@@ -18,6 +18,7 @@ import orjson
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from app.crash import crash_point
 from app.db import reading, writing
 from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric, Json, Version, new_id
 from app.process import kill_group, start, stop
@@ -50,6 +51,7 @@ def train(lease: Lease, lost: threading.Event) -> None:
         job.status = "running"
     run_dir = get_settings().runs_dir / job.id
     config_path = _write_config(job, _materialise(version), base_files)
+    crash_point("train_config_written")
     mirror = Mirror(job.id, run_dir)
     mirror.start_over()
     trainer = start(
@@ -155,6 +157,7 @@ def _publish(lease: Lease, job: Job, run_dir: Path) -> None:
     blobs = {
         str(path.relative_to(folder)): store.put_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
+    crash_point("train_model_stored")
     result = orjson.loads((run_dir / "result.json").read_bytes())
     with writing() as session:
         finish(session, lease, {"status": "succeeded"})
@@ -166,6 +169,7 @@ def _publish(lease: Lease, job: Job, run_dir: Path) -> None:
         job.fine_tuned_model = f"ft:{job.model}:{job.request.get('suffix') or 'talkmill'}:{job.id[-8:]}"
         job.trained_tokens = result.get("tokens")
         job.finished_at = time.time()
+    crash_point("train_committed")
 
 
 def _reason(run_dir: Path, status: int) -> str:
@@ -223,6 +227,8 @@ class Mirror:
                 self._add_checkpoint(session, path)
             job = session.get_one(Job, self._job_id)
             self._describe(job)
+            if checkpoints:
+                crash_point("train_checkpoint_seen")
             if metrics:
                 last = metrics[-1]
                 job.progress = {

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.crash import crash_point
 from app.db import clock_s, get_engine, writing
 from app.models import Version, Work
 from app.once import forget_old_answers
@@ -48,6 +49,8 @@ def sweep() -> None:
         _announce_abandoned(session)
         _close_complete_versions(session)
         forget_old_answers(session)
+        crash_point("sweep_before_commit")
+    crash_point("sweep_committed")
     send_nudges()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from app.crash import crash_point
 from app.db import writing
 from app.queue import send_nudges
 from app.settings import get_settings
@@ -45,6 +46,7 @@ def do(work_id: str) -> None:
     lease = claim(work_id, worker_name())
     if lease is None:
         return
+    crash_point("work_claimed")
     log.info("%s %s/%d: attempt %d", lease.kind, lease.subject, lease.ordinal, lease.attempt)
     try:
         _attempt(lease, HANDLERS[lease.kind])
