@@ -201,6 +201,8 @@ class Job(Base):
     """The TrainConfig with every default filled in, once the trainer has started; without paths."""
     wanted: Mapped[str | None]
     """What the user asks of a running job: cancel or pause."""
+    run_fence: Mapped[int | None]
+    """Fence of the lease under which the trainer was last started: a run directory that bears it is up to date."""
     error: Mapped[Json | None]
     fine_tuned_model: Mapped[str | None]
     progress: Mapped[Json] = mapped_column(default=dict)
@@ -234,13 +236,15 @@ class JobMetric(Base):
 
 
 class JobCheckpoint(Base):
-    """A complete checkpoint of a run."""
+    """A complete checkpoint of a run, with what another machine needs to go on from it."""
 
     __tablename__ = "job_checkpoints"
     id: Mapped[str] = mapped_column(primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id", ondelete="CASCADE"), index=True)
     step: Mapped[int]
     metrics: Mapped[Json] = mapped_column(default=dict)
+    files: Mapped[list[Json]] = mapped_column(default=list)
+    """Of the run directory: name, sha256 and bytes of each; empty once the run keeps newer checkpoints instead."""
     created_at: Mapped[float] = mapped_column(default=time.time)
 
 
@@ -292,10 +296,11 @@ class Work(Base):
     __table_args__ = (
         UniqueConstraint("kind", "subject", "ordinal"),
         Index("ix_work_state_lease", "state", "lease_until"),
+        Index("ix_work_subject_state", "subject", "state"),
     )
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
-    subject: Mapped[str] = mapped_column(index=True)
+    subject: Mapped[str]
     ordinal: Mapped[int] = mapped_column(default=0)
     queue: Mapped[str] = mapped_column(default="curate")
     state: Mapped[str] = mapped_column(default="pending")
@@ -306,8 +311,10 @@ class Work(Base):
     owner: Mapped[str | None]
     fence: Mapped[int] = mapped_column(default=0)
     attempt: Mapped[int] = mapped_column(default=0)
+    """Claims that were not given back; of training, which outlives workers, only those that ended in a fault."""
     lease_until: Mapped[float | None]
     nudged_at: Mapped[float | None]
+    """When it was last announced to the broker, by the clock of leases."""
     created_at: Mapped[float] = mapped_column(default=time.time)
 
 
