@@ -36,6 +36,7 @@ from curation.segments import (
     write_json,
     write_parquet,
 )
+from curation.statistics import count_tags
 from trainer.dialogues import Window
 
 INGEST = ".ingest-"
@@ -126,7 +127,8 @@ def close_version(
     as_of: date | None,
     warnings: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Writes the manifest of a version whose segments lie in `folder`; returns it."""
+    """Writes the tag counts and the manifest of a version whose segments lie in `folder`; returns the manifest."""
+    tags = _write(count_tags(folder / result.segment.path for result in results), folder, "tags.parquet")
     counts = sum_counts([result.counts for result in results], [op.kind for op, _, _ in recipe.steps])
     all_warnings = list(dict.fromkeys([*warnings, *recipe.warnings]))
     if counts["conversations_kept"] == 0:
@@ -144,6 +146,7 @@ def close_version(
         "segments": [asdict(result.segment) for result in results],
         "trace": [asdict(result.trace) for result in results],
         "dropped": [asdict(result.dropped) for result in results],
+        "tags": asdict(tags),
     }
     write_json(manifest, folder / "manifest.json")
     return manifest

@@ -1,4 +1,8 @@
-"""Tag statistics of a version: cross-tabulation, filters, metrics; straight from the columns of its segments."""
+"""Tag statistics of a version: cross-tabulation, filters, metrics.
+
+A closed version carries its conversations counted by all tags together, some thousands of rows for any number of
+conversations; what adds up is answered from those. Distinct users and tokens come from the columns of its segments.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,8 +15,23 @@ from trainer.dialogues import PACKAGED, load_chat_tokenizer
 
 FIELDS = ("age_band", "gender", "province", "city", "country", "crowd")
 METRICS = ("conversations", "users", "turns", "characters", "tokens")
+COUNTED = ("conversations", "turns", "characters")
+"""Metrics that the counts of a closed version hold."""
 MULTI_VALUED = ("crowd",)
 UNKNOWN = "unknown"
+SEPARATOR = "\x1f"
+"""Between the values of a tag that has several, while they are grouped."""
+
+
+def count_tags(segments: Iterable[Path]) -> pl.DataFrame:
+    """The kept conversations counted by all their tags: one row a combination, with the metrics of COUNTED."""
+    sums = [pl.col(metric).sum() for metric in COUNTED]
+    counts = pl.DataFrame(schema={**dict.fromkeys(FIELDS, pl.String), **dict.fromkeys(COUNTED, pl.Int64)})
+    for path in segments:
+        tagged = pl.scan_parquet(path).filter(pl.col("window") <= 1).select(*_tags(), *_amounts())
+        joined = tagged.with_columns(pl.col("crowd").list.join(SEPARATOR)).group_by(FIELDS).agg(sums)
+        counts = pl.concat([counts, joined.collect()]).group_by(FIELDS).agg(sums)
+    return counts.sort(FIELDS).with_columns(pl.col("crowd").str.split(SEPARATOR))
 
 
 def tag_statistics(
@@ -22,8 +41,11 @@ def tag_statistics(
     where: Iterable[tuple[str, str]] = (),
     metric: str = "conversations",
     tokenizer: str | None = None,
+    counts: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """Counts by tags. Unknown values are a row of their own; `share` is of `total`.
+    """Counts by tags; from `counts`, as `count_tags` gives them, where they hold the metric.
+
+    Unknown values are a row of their own; `share` is of `total`.
 
     A conversation with several crowds counts once in each crowd's row and once in `total`. Repeated `where` on one
     field is OR, on several AND. `users` counts distinct user ids; a conversation without one is its own user.
@@ -40,7 +62,10 @@ def tag_statistics(
     if not by or len(set(by)) != len(by):
         raise CurationError("`by` names at least one field, each once")
     name = tokenizer or PACKAGED
-    conversations = pl.concat([_conversations(path, metric, name) for path in segments]) if segments else _nothing()
+    if counts is not None and metric in COUNTED:
+        conversations = counts.lazy().rename({metric: "value"})
+    else:
+        conversations = pl.concat([_conversations(path, metric, name) for path in segments] or [_nothing()])
     wanted: dict[str, list[str]] = {}
     for field, value in conditions:
         wanted.setdefault(field, []).append(value)
@@ -64,33 +89,47 @@ def tag_statistics(
     return answer
 
 
+def _tags() -> list[pl.Expr]:
+    """A row's tags, each with a value: what is not known is `unknown`."""
+    user = pl.col("user").struct
+    single = [user.field(field).fill_null(UNKNOWN).alias(field) for field in FIELDS if field not in MULTI_VALUED]
+    crowd = user.field("crowd").fill_null([])
+    return [*single, pl.when(crowd.list.len() == 0).then(pl.lit([UNKNOWN])).otherwise(crowd).alias("crowd")]
+
+
+def _amounts() -> list[pl.Expr]:
+    return [pl.lit(1, pl.Int64).alias("conversations"), pl.col("turns"), pl.col("characters")]
+
+
 def _conversations(path: Path, metric: str, tokenizer: str) -> pl.LazyFrame:
     """One row a conversation: its tags, the key of its user, and what the metric adds up."""
-    user = pl.col("user").struct
-    tags = [user.field(field).fill_null(UNKNOWN).alias(field) for field in FIELDS if field not in MULTI_VALUED]
-    crowd = user.field("crowd").fill_null([])
-    crowds = pl.when(crowd.list.len() == 0).then(pl.lit([UNKNOWN])).otherwise(crowd).alias("crowd")
     own = pl.concat_str(pl.lit("conversation:"), "conversation_id")
-    key = pl.coalesce(pl.concat_str(pl.lit("user:"), user.field("id")), own).alias("user_key")
+    key = pl.coalesce(pl.concat_str(pl.lit("user:"), pl.col("user").struct.field("id")), own).alias("user_key")
     frame = pl.scan_parquet(path)
     if metric == "tokens":
-        return _with_tokens(frame, tokenizer).select(*tags, crowds, key, "value")
-    whole = frame.filter(pl.col("window") <= 1)
-    value = pl.col(metric) if metric in ("turns", "characters") else pl.lit(1, pl.Int64)
-    return whole.select(*tags, crowds, key, value.cast(pl.Int64).alias("value"))
+        return _with_tokens(frame, tokenizer).select(*_tags(), key, "value")
+    amount = next((e for e, name in zip(_amounts(), COUNTED, strict=True) if name == metric), pl.lit(1, pl.Int64))
+    return frame.filter(pl.col("window") <= 1).select(*_tags(), key, amount.alias("value"))
 
 
 def _with_tokens(frame: pl.LazyFrame, tokenizer: str) -> pl.LazyFrame:
-    """Adds each row's learnable and context tokens; a window's repeated context is counted where it stands first."""
+    """Adds each row's tokens; of a later window, those of the turns that no window before it holds."""
     chat = load_chat_tokenizer(tokenizer)
     rows = frame.collect()
-    seen: set[tuple[str, str]] = set()
+    before: list[str] = []
     counts = []
-    for conversation, messages in rows.select("conversation_id", "messages").iter_rows():
-        new = [m["content"] for m in messages if (conversation, m["content"]) not in seen]
-        seen.update((conversation, content) for content in new)
-        counts.append(sum(chat.count(content) for content in new))
+    for window, messages in rows.select("window", "messages").iter_rows():
+        said = [m["content"] for m in messages if window <= 1 or m["role"] != "system"]
+        known = _overlap(before, said) if window > 1 else 0
+        counts.append(sum(chat.count(content) for content in said[known:]))
+        before = said
     return rows.with_columns(value=pl.Series(counts, dtype=pl.Int64)).lazy()
+
+
+def _overlap(before: list[str], said: list[str]) -> int:
+    """How many turns at the end of one window stand at the beginning of the next."""
+    longest = min(len(before), len(said))
+    return next((length for length in range(longest, 0, -1) if before[-length:] == said[:length]), 0)
 
 
 def _nothing() -> pl.LazyFrame:

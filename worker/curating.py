@@ -222,6 +222,7 @@ def close(lease: Lease) -> None:
         manifest = close_version(
             results, recipe, folder, as_of=date.fromisoformat(version.as_of), warnings=version.warnings
         )
+        store.put_file(folder / manifest["tags"]["path"])
         blob = store.put_file(folder / "manifest.json")
     crash_point("close_manifest_stored")
     with writing() as session:

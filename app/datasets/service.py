@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -19,6 +20,8 @@ from app.recipes.service import read_recipe
 from app.store import get_store
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from curation.browse import Folder
 
 FINAL = ("succeeded", "failed", "cancelled")
@@ -143,4 +146,28 @@ def open_manifest(session: Session, version_id: str) -> tuple[Version, dict[str,
     if version.status != "succeeded" or version.manifest_sha256 is None:
         detail = f"the version {version.id} is {version.status}: its data can be read once it has succeeded"
         raise Conflict(detail, code="not_ready", permanent=version.status in FINAL)
-    return version, orjson.loads(get_store().path(version.manifest_sha256).read_bytes())
+    return version, _manifest(version.manifest_sha256)
+
+
+def tag_counts(session: Session, version_id: str) -> "pl.DataFrame | None":
+    """A finished version's conversations counted by tags; None for one that was closed before there were such counts.
+
+    Raises:
+        NotFound: no such version.
+        Conflict: it has not succeeded.
+    """
+    _, manifest = open_manifest(session, version_id)
+    return _tag_counts(manifest["tags"]["sha256"]) if "tags" in manifest else None
+
+
+@lru_cache(maxsize=8)
+def _manifest(sha256: str) -> dict[str, Any]:
+    manifest: dict[str, Any] = orjson.loads(get_store().path(sha256).read_bytes())
+    return manifest
+
+
+@lru_cache(maxsize=8)
+def _tag_counts(sha256: str) -> "pl.DataFrame":
+    import polars as pl
+
+    return pl.read_parquet(get_store().path(sha256))

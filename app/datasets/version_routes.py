@@ -199,8 +199,11 @@ def statistics(
     conditions = [(field, value) for field, _, value in (condition.partition(":") for condition in where)]
     version, folder = service.open_version(session, version_id)
     tokenizer = next((op["tokenizer"] for op in version.recipe["operators"] if "tokenizer" in op), None)
+    counts = service.tag_counts(session, version_id)
     try:
-        answer = tag_statistics(folder.segments, by=by, where=conditions, metric=metric, tokenizer=tokenizer)
+        answer = tag_statistics(
+            folder.segments, by=by, where=conditions, metric=metric, tokenizer=tokenizer, counts=counts
+        )
     except CurationError as error:
         wrong_where = any(field not in FIELDS for field, _ in conditions)
         param = "metric" if metric not in METRICS else "where" if wrong_where else "by"

@@ -1,0 +1,84 @@
+"""Statistics are the same from a closed version's counts and from its columns."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation.segments import SEGMENT_SCHEMA
+from curation.statistics import COUNTED, FIELDS, UNKNOWN, count_tags, tag_statistics
+
+VALUES: dict[str, list[Any]] = {
+    "age_band": [None, "18-24", "65+"], "gender": [None, "female", "male"], "province": [None, "四川省", "浙江省"],
+    "city": [None, "成都市"], "country": [None, "中国"], "crowd": [[], ["student"], ["parent", "student"], ["vip"]],
+}  # fmt: skip
+MESSAGES = [{"role": role, "content": "好的", "weight": None} for role in ("user", "assistant")] * 2
+USERS = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in VALUES.items()})
+ROWS = st.lists(st.tuples(USERS, st.integers(0, 2), st.integers(1, 9), st.integers(0, 99)), max_size=12)
+QUESTIONS = st.tuples(
+    st.lists(st.sampled_from(FIELDS), min_size=1, max_size=3, unique=True),
+    st.lists(
+        st.sampled_from(
+            [("gender", "female"), ("gender", UNKNOWN), ("province", "四川省"), ("crowd", "student"), ("crowd", "vip")]
+        ),
+        max_size=3,
+    ),
+    st.sampled_from(COUNTED),
+)
+
+
+def _segment(rows: list[tuple[dict[str, Any], int, int, int]], path: Path) -> Path:
+    table = [
+        {
+            "id": f"{path.stem}-{i}",
+            "conversation_id": f"{path.stem}-{i}",
+            "window": window,
+            "messages": MESSAGES,
+            "user": user,
+            "turns": turns,
+            "characters": size,
+        }
+        for i, (user, window, turns, size) in enumerate(rows)
+    ]
+    pl.DataFrame(table, SEGMENT_SCHEMA, orient="row").write_parquet(path)
+    return path
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(ROWS, min_size=1, max_size=3), question=QUESTIONS)
+def test_counts_and_columns_answer_alike(
+    tmp_path: Path, parts: list[Any], question: tuple[list[str], list[tuple[str, str]], str]
+) -> None:
+    segments = [_segment(rows, tmp_path / f"{index}.parquet") for index, rows in enumerate(parts)]
+    by, where, metric = question
+    counts = count_tags(segments)
+    assert tag_statistics([], by=by, where=where, metric=metric, counts=counts) == tag_statistics(
+        segments, by=by, where=where, metric=metric
+    )
+    whole = sum(window <= 1 for rows in parts for _, window, _, _ in rows)
+    assert counts["conversations"].sum() == whole
+    assert tag_statistics([], by=by, metric="conversations", counts=counts)["total"] == whole
+
+
+@pytest.mark.parametrize("metric", ["users", "tokens"])
+def test_what_does_not_add_up_comes_from_the_columns(tmp_path: Path, metric: str) -> None:
+    user = {"id": "u1", "gender": "female", "crowd": []}
+    segments = [_segment([(user, 0, 2, 5)] * 3, tmp_path / f"{index}.parquet") for index in range(2)]
+    answer = tag_statistics(segments, by=["gender"], metric=metric, counts=count_tags(segments))
+    assert answer == tag_statistics(segments, by=["gender"], metric=metric)
+    assert answer["total"] == {"users": 1, "tokens": 6 * 4}[metric]
+
+
+def test_tokens_of_windows_are_counted_where_they_stand_first(tmp_path: Path) -> None:
+    turns = [{"role": ("user", "assistant")[i % 2], "content": str(i), "weight": None} for i in range(6)]
+    system = {"role": "system", "content": "s", "weight": None}
+    windows = [[system, *turns[:4]], [system, *turns[2:6]]]
+    table = [
+        {"id": f"c/{i}", "conversation_id": "c", "window": i, "messages": messages, "user": {"crowd": []}, "turns": 0}
+        for i, messages in enumerate(windows, 1)
+    ]
+    pl.DataFrame(table, SEGMENT_SCHEMA, orient="row").write_parquet(tmp_path / "0.parquet")
+    assert tag_statistics([tmp_path / "0.parquet"], by=["gender"], metric="tokens")["total"] == 7
