@@ -1,7 +1,7 @@
 """Tag statistics of a large version over HTTP: how long one question takes, without and with a filter.
 
 Uploads conversations with random user metadata to a stack of its own, curates them, asks, and prints the p50 and p95
-of each question. Distinct users do not add up, so they are read from the columns; the rest comes from a version's counts.
+of each question. Distinct users do not add up, so they are read from the columns; the rest comes from counts.
 """
 
 import argparse

@@ -54,6 +54,7 @@ def cancel_classifier(session: Session, classifier_id: str) -> LearnedFilter:
         Conflict: it has ended otherwise.
     """
     row = repository.get_classifier(session, classifier_id)
+    session.refresh(row, with_for_update=True)
     if row.status == "cancelled":
         return row
     if row.status in FINAL:
