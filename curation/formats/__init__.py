@@ -5,59 +5,40 @@ content always gives the same segments, however it was compressed, and memory is
 costs only itself.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curation.formats.alpaca import ALPACA, is_alpaca, parse_alpaca
 from curation.formats.columns import canonical
-from curation.formats.detect import Detection, open_records
+from curation.formats.conversations import parse_record
+from curation.formats.cuts import Spread, ingest_cuts
+from curation.formats.detect import JSONL, Detection, open_records
 from curation.formats.encodings import RecordError
 from curation.formats.flat_turns import FLAT_TURNS, FlatTurns
-from curation.formats.messages import Record, kind_of, parse_turns, turns_key
+from curation.formats.ingested import (
+    QUARANTINE_PARTS,
+    Ingested,
+    Quarantine,
+    RawSegment,
+    rename_repeated,
+    repeated_ids,
+    write_segment,
+)
+from curation.formats.json_lines import FORMS
+from curation.formats.messages import Record
 from curation.formats.readers import Item
 from curation.formats.records import KINDS
 from curation.formats.roles import Speakers
-from curation.segments import RAW_SCHEMA, write_parquet
+from curation.segments import RAW_SCHEMA
 
 __all__ = ["PURPOSES", "SEGMENT_BYTES", "Ingested", "RawSegment", "RecordError", "ingest", "repeated_ids"]
 
 SEGMENT_BYTES = 32 * 2**20
 PURPOSES = ("conversations", *KINDS)
-QUARANTINE_ARROW = pa.schema([("line", pa.int64()), ("reason", pa.string())])
-"""The reason of each bad record, by line; written segment by segment."""
-BROKEN_OFF = "the file breaks off: see the last line of its quarantine"
-
-
-@dataclass(frozen=True)
-class RawSegment:
-    """A written segment of conversations, or of other records, as they came in."""
-
-    path: Path
-    conversations: int
-    """Records, where they are no conversations."""
-    turns: int
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """What became of a file: in = conversations + quarantined."""
-
-    format: str
-    segments: tuple[RawSegment, ...]
-    quarantine: Path
-    conversations: int
-    turns: int
-    quarantined: int
-    warnings: tuple[str, ...]
-    detection: dict[str, Any] = field(default_factory=dict)
-    """Container, compression, encoding, columns and the roles of speakers, as the file's owner is shown them."""
 
 
 def ingest(
@@ -70,67 +51,56 @@ def ingest(
     columns: Mapping[str, str] | None = None,
     segment_bytes: int = SEGMENT_BYTES,
     on_progress: Callable[[int], None] | None = None,
+    spread: Spread = map,
 ) -> Ingested:
     """Reads a file into `out/raw/00000.parquet…` and `out/quarantine.parquet`.
 
     `purpose` is conversations, or labels, pairs, preferences, lexicon, whose segments hold the columns of
     `records.KINDS`. `speakers` maps names to user, assistant, system or ignore, `columns` the file's column names to
-    ours. `on_progress` is told how many decompressed bytes are read.
+    ours. `on_progress` is told how many decompressed bytes are read. `spread` may read cuts of JSON lines in other
+    processes; what is written is the same.
 
     Raises:
         InputError: the file is empty, is nothing that is read here, or lacks a column.
     """
     given = {theirs: canonical(ours) for theirs, ours in (columns or {}).items()}
     out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / QUARANTINE_PARTS, ignore_errors=True)
     heard = Speakers(speakers)
     detection, items = open_records(source, out, purpose=purpose, columns=given)
     warnings: list[str] = []
-    parsed = _parsed(items, detection, purpose, heard, given, out, warnings)
-    written = _Writer(out, sha256, None if purpose in KINDS else RAW_SCHEMA, purpose)
-    for _, part in groupby(parsed, key=lambda item: item.offset // segment_bytes):
-        offset = written.add(part)
-        if on_progress is not None:
-            on_progress(offset)
-    written.close()
-    renamed = 0 if purpose in KINDS else _rename_repeated(written.segments, sha256)
+    quarantine = Quarantine(out)
+    segments = None
+    if _is_read_in_cuts(detection, purpose, given):
+        segments = ingest_cuts(source, out, detection, sha256[:8], heard, segment_bytes, spread, on_progress)
+    if segments is None:
+        parsed = _parsed(items, detection, purpose, heard, given, out, warnings)
+        writer = _Writer(out, sha256, purpose, quarantine)
+        for _, part in groupby(parsed, key=lambda item: item.offset // segment_bytes):
+            offset = writer.add(part)
+            if on_progress is not None:
+                on_progress(offset)
+        segments = writer.segments
+    quarantine.close(in_order=detection.format != FLAT_TURNS)
+    renamed = 0 if purpose in KINDS else rename_repeated(segments, sha256)
     if renamed:
         warnings.append(f"{renamed} repeated conversation ids got the suffix #<sha256>:<line>")
     return Ingested(
         format=detection.format,
-        segments=tuple(written.segments),
-        quarantine=out / "quarantine.parquet",
-        conversations=sum(segment.conversations for segment in written.segments),
-        turns=sum(segment.turns for segment in written.segments),
-        quarantined=written.quarantined,
+        segments=tuple(segments),
+        quarantine=quarantine.path,
+        conversations=sum(segment.conversations for segment in segments),
+        turns=sum(segment.turns for segment in segments),
+        quarantined=quarantine.num_bad,
         warnings=tuple(warnings),
         detection=_shown(detection, heard),
     )
 
 
-def repeated_ids(segments: list[tuple[Path, str]]) -> list[dict[int, str]]:
-    """New ids of conversations whose id stood before, per raw segment by line.
-
-    `segments` are raw segments in order, each with its file's SHA-256. The first of a repeated id keeps it.
-    """
-    if not segments:
-        return []
-    ids = pl.concat([pl.scan_parquet(path).select("id") for path, _ in segments])
-    repeated = ids.group_by("id").len().filter(pl.col("len") > 1).select("id").collect(engine="streaming")["id"]
-    seen: set[str] = set()
-    renames: list[dict[int, str]] = []
-    for path, sha256 in segments:
-        renames.append({})
-        if repeated.is_empty():
-            continue
-        rows = pl.scan_parquet(path).select("id", "line").filter(pl.col("id").is_in(repeated.implode())).collect()
-        for old, line in rows.iter_rows():
-            new = old if old not in seen else f"{old}#{sha256[:8]}:{line}"
-            while new in seen:
-                new += "'"
-            seen.add(new)
-            if new != old:
-                renames[-1][line] = new
-    return renames
+def _is_read_in_cuts(detection: Detection, purpose: str, given: Mapping[str, str]) -> bool:
+    """Whether the file is JSON lines of conversations in a form that is read many at a time."""
+    lines = detection.container == JSONL and detection.encoding == "utf-8"
+    return lines and purpose not in KINDS and not given and detection.format in FORMS
 
 
 def _parsed(
@@ -155,84 +125,45 @@ def _parsed(
             if purpose in KINDS:
                 value: Any = KINDS[purpose].read(item.value, given)
             else:
-                value = _conversation(item.value, speakers, given, detection.format)
+                value = parse_record(item.value, speakers, given, detection.format)
         except RecordError as error:
             value = error
         yield Item(item.number, item.offset, value)
 
 
-def _conversation(value: object, speakers: Speakers, given: Mapping[str, str], form: str) -> Record:
-    if not isinstance(value, dict):
-        raise RecordError(f"the record is a JSON {kind_of(value)}, not an object with `messages`")
-    if turns_key(value, given) is None and (form == ALPACA or is_alpaca(value, given)):
-        return parse_alpaca(value, given)
-    return parse_turns(value, speakers, given)
-
-
 class _Writer:
-    """Writes segments and the quarantine, part by part."""
+    """Writes segments and the quarantine, part by part, from records."""
 
-    def __init__(self, out: Path, sha256: str, schema: pl.Schema | None, purpose: str) -> None:
+    def __init__(self, out: Path, sha256: str, purpose: str, quarantine: Quarantine) -> None:
         self.segments: list[RawSegment] = []
-        self.quarantined = 0
+        self._quarantine = quarantine
         self._out, self._sha256 = out, sha256
-        self._schema = schema if schema is not None else KINDS[purpose].schema
-        self._temporary = out / ".quarantine.parquet.new"
-        self._quarantine = pq.ParquetWriter(self._temporary, QUARANTINE_ARROW, compression="zstd")
-        self._last_line, self._in_order = 0, True
+        self._schema = KINDS[purpose].schema if purpose in KINDS else RAW_SCHEMA
+        self._parts = 0
 
     def add(self, items: Iterator[Item]) -> int:
         """Writes one segment and its bad records; returns the last offset."""
         rows: list[dict[str, Any]] = []
-        bad: list[dict[str, Any]] = []
+        bad: list[tuple[int, str]] = []
         offset = 0
         for item in items:
             offset = item.offset
             if isinstance(item.value, RecordError):
-                bad.append({"line": item.number, "reason": str(item.value)})
-                self._in_order &= item.number >= self._last_line
-                self._last_line = item.number
+                bad.append((item.number, str(item.value)))
             elif isinstance(item.value, Record):
                 rows.append(self._row(item.number, item.value))
             else:
                 rows.append({"line": item.number, **item.value})
         if rows:
-            self._write(pl.DataFrame(rows, self._schema, orient="row"))
-        if bad:
-            self._quarantine.write_table(pa.Table.from_pylist(bad, QUARANTINE_ARROW))
-            self.quarantined += len(bad)
+            path = self._out / "raw" / f"{len(self.segments):05d}.parquet"
+            self.segments.append(write_segment(pl.DataFrame(rows, self._schema, orient="row"), path))
+        self._quarantine.add(bad, f"{self._parts:05d}")
+        self._parts += 1
         return offset
-
-    def close(self) -> None:
-        """Puts the quarantine into the order of lines and in its place."""
-        self._quarantine.close()
-        target = self._out / "quarantine.parquet"
-        if not self._in_order:
-            pl.scan_parquet(self._temporary).sort("line", maintain_order=True).sink_parquet(target)
-            self._temporary.unlink()
-        else:
-            self._temporary.replace(target)
 
     def _row(self, line: int, record: Record) -> dict[str, Any]:
         name = record.id if record.id is not None else f"{self._sha256[:8]}:{line}"
         return {"id": name, "line": line, "messages": record.messages, "user": record.user, "meta": record.meta}
-
-    def _write(self, frame: pl.DataFrame) -> None:
-        path = self._out / "raw" / f"{len(self.segments):05d}.parquet"
-        write_parquet(frame, path)
-        talks = self._schema is RAW_SCHEMA
-        turns = int(frame["messages"].list.len().sum()) if talks else 0
-        self.segments.append(RawSegment(path, frame.height, turns))
-
-
-def _rename_repeated(segments: list[RawSegment], sha256: str) -> int:
-    renames = repeated_ids([(segment.path, sha256) for segment in segments])
-    for segment, ids in zip(segments, renames, strict=True):
-        if ids:
-            frame = pl.read_parquet(segment.path)
-            new = pl.col("line").replace_strict(ids, default=None, return_dtype=pl.String)
-            write_parquet(frame.with_columns(id=pl.coalesce(new, "id")), segment.path)
-    return sum(map(len, renames))
 
 
 def _shown(detection: Detection, speakers: Speakers) -> dict[str, Any]:

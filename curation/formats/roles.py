@@ -48,3 +48,9 @@ class Speakers:
         if speaker not in self.seen and len(self.seen) < self.MAX_SEEN:
             self.seen[speaker[:100]] = role
         return role
+
+    def meet(self, seen: Mapping[str, str | None]) -> None:
+        """Adds speakers that were met elsewhere."""
+        for speaker, role in seen.items():
+            if len(self.seen) < self.MAX_SEEN:
+                self.seen.setdefault(speaker, role)
