@@ -67,11 +67,10 @@ def run_step(dialogues: Dialogues, step: Step) -> Outcome:
 
 
 def with_context(turns: pl.DataFrame) -> pl.DataFrame:
-    """Renews the columns that follow from others: `row` and `previous_text`."""
-    plain = turns.select(TURN_COLUMNS).with_columns(
-        previous_text=pl.col("text").shift(1).over("conversation", order_by="turn")
-    )
-    return plain.with_row_index("row")
+    """Renews the columns that follow from others, `row` and `previous_text`; turns stand in order."""
+    follows = pl.col("conversation") == pl.col("conversation").shift(1)
+    previous = pl.when(follows).then(pl.col("text").shift(1)).alias("previous_text")
+    return turns.select(TURN_COLUMNS).with_columns(previous).with_row_index("row")
 
 
 def _propose_on_distinct(turns: pl.DataFrame, step: Step) -> pl.DataFrame:
@@ -81,8 +80,10 @@ def _propose_on_distinct(turns: pl.DataFrame, step: Step) -> pl.DataFrame:
     proposed: pl.DataFrame = step.operator.function(distinct.rename({"distinct": "row"}), step.config, step.resources)
     if proposed.is_empty():
         return pl.DataFrame(schema=PROPOSALS)
-    rows = turns.select("row", *reads).join(distinct, on=reads, nulls_equal=True).select("row", "distinct")
-    joined = proposed.rename({"row": "distinct"}).join(rows, on="distinct").select(PROPOSALS.names())
+    proposed = proposed.rename({"row": "distinct"})
+    touched = distinct.join(proposed.select("distinct"), on="distinct", how="semi")
+    rows = turns.select("row", *reads).join(touched, on=reads, nulls_equal=True).select("row", "distinct")
+    joined = proposed.join(rows, on="distinct").select(PROPOSALS.names())
     return joined.sort("row", "start", maintain_order=True)
 
 

@@ -23,21 +23,18 @@ from curation.formats import SEGMENT_BYTES, Ingested, ingest, repeated_ids
 from curation.mixer import STEP_TRACE, Outcome, run_step, with_context
 from curation.operator import EDITS, Dialogues
 from curation.recipe import Recipe
+from curation.rows import curated_rows
 from curation.segments import (
     DROPPED_SCHEMA,
     QUARANTINE_SCHEMA,
-    SEGMENT_SCHEMA,
     TRACE_SCHEMA,
     USER_FIELDS,
-    canonical_user,
     digest_rows,
     file_sha256,
-    row_sha256,
     write_json,
     write_parquet,
 )
 from curation.statistics import count_tags
-from trainer.dialogues import Window
 
 INGEST = ".ingest-"
 """Beginning of the names of folders that hold raw segments while a run lasts."""
@@ -113,7 +110,7 @@ def curate_frame(raw: pl.DataFrame, recipe: Recipe, *, as_of: date, file: int = 
         dialogues = outcomes[-1].dialogues
     windows = outcomes[-1].windows if outcomes else {}
     tags = _users(loaded.conversations, [outcome.tags for outcome in outcomes])
-    rows = pl.DataFrame(list(_rows(dialogues, windows, tags, file)), SEGMENT_SCHEMA, orient="row")
+    rows = curated_rows(dialogues, windows, tags, file)
     trace = _trace(loaded.conversations, outcomes)
     dropped = _dropped(loaded.conversations, outcomes, recipe, file)
     return Curated(rows, trace, dropped, _counts(loaded, rows, trace, dropped, recipe))
@@ -336,50 +333,6 @@ def _users(conversations: pl.DataFrame, tags: list[pl.DataFrame]) -> dict[int, d
             elif field in USER_FIELDS:
                 user[field] = int(value) if field == "age" else value
     return users
-
-
-def _rows(
-    dialogues: Dialogues, windows: Mapping[int, list[Window]], users: Mapping[int, dict[str, Any]], file: int
-) -> Iterable[dict[str, Any]]:
-    """The kept conversations as segment rows: one each, or one a window."""
-    grouped = dialogues.turns.group_by("conversation", maintain_order=True).agg("role", "text", "weight")
-    turns = {conversation: columns for conversation, *columns in grouped.iter_rows()}
-    for conversation, name, line, _, meta in dialogues.conversations.iter_rows():
-        roles, texts, weights = turns[conversation]
-        whole = [
-            {"role": role, "content": text, "weight": weight}
-            for role, text, weight in zip(roles, texts, weights, strict=True)
-        ]
-        made = windows.get(conversation)
-        parts: list[tuple[str, int, list[dict[str, Any]]]]
-        if made is None:
-            parts, kept = [(name, 0, whole)], set(range(len(whole)))
-        else:
-            several = len(made) > 1
-            parts = [
-                (
-                    f"{name}/{i}" if several else name,
-                    i if several else 0,
-                    [{"weight": None, **m} for m in window.messages],
-                )
-                for i, window in enumerate(made, 1)
-            ]
-            kept = {turn for window in made for turn in window.turns}
-        user = users.get(conversation)
-        for index, (row_id, window, messages) in enumerate(parts):
-            yield {
-                "id": row_id,
-                "conversation_id": name,
-                "window": window,
-                "messages": messages,
-                "user": canonical_user(user),
-                "meta": meta,
-                "turns": len(kept) if index == 0 else 0,
-                "characters": sum(len(texts[turn]) for turn in kept) if index == 0 else 0,
-                "file": file,
-                "line": line,
-                "row_sha256": row_sha256(row_id, messages, user, meta),
-            }
 
 
 def _trace(conversations: pl.DataFrame, outcomes: list[Outcome]) -> pl.DataFrame:

@@ -108,7 +108,7 @@ class SmoothDisfluency(OperatorConfig):
     version=1,
     scope="turn",
     config=SmoothDisfluency,
-    reads=("role", "text", "previous_text"),
+    reads=("role", "text"),
     codes=("filler", "repetition", "repair", "grammar"),
 )
 def smooth_disfluency(turns: pl.DataFrame, config: SmoothDisfluency, resources: Resources) -> pl.DataFrame:

@@ -1,0 +1,122 @@
+"""Curated conversations as rows of a segment: one each, or one a window, with the hash of each row's canonical JSON.
+
+The JSON that is hashed (sorted keys, no white space, no key without a value) is put together in columns, since a
+serialiser called row by row would take longer than all operators.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import polars as pl
+
+from curation.operator import Dialogues
+from curation.segments import SEGMENT_SCHEMA, USER, canonical_user
+from trainer.dialogues import Window
+
+ESCAPED = r'["\\\x00-\x1f]'
+"""Characters that do not stand for themselves in JSON."""
+MESSAGE_COLUMNS = {
+    "conversation": pl.UInt32,
+    "window": pl.Int64,
+    "role": pl.String,
+    "content": pl.String,
+    "weight": pl.Int64,
+}
+
+
+def curated_rows(
+    dialogues: Dialogues, windows: Mapping[int, list[Window]], users: Mapping[int, dict[str, Any]], file: int
+) -> pl.DataFrame:
+    """Rows of SEGMENT_SCHEMA. `windows` holds the conversations that become several rows, `users` their users' tags."""
+    numbers = dialogues.conversations["conversation"]
+    tagged = [canonical_user(users.get(number)) for number in numbers]
+    conversations = dialogues.conversations.select("conversation", "line", "meta", conversation_id="id").with_columns(
+        user=pl.Series(tagged, dtype=USER),
+        user_json=pl.Series(
+            [orjson.dumps(user, option=orjson.OPT_SORT_KEYS).decode() for user in tagged], dtype=pl.String
+        ),
+    )
+    rows = conversations.join(_grouped(_messages(dialogues, windows)), on="conversation", maintain_order="left_right")
+    rows = rows.join(_sizes(dialogues, windows), on=["conversation", "window"], how="left", maintain_order="left")
+    suffix = pl.when(pl.col("window") > 0).then(pl.concat_str(pl.lit("/"), pl.col("window"))).otherwise(pl.lit(""))
+    rows = rows.with_columns(
+        id=pl.concat_str("conversation_id", suffix),
+        file=pl.lit(file, pl.Int64),
+        turns=pl.col("turns").fill_null(0),
+        characters=pl.col("characters").fill_null(0),
+    )
+    hashes = [hashlib.sha256(text.encode()).digest() for text in _canonical(rows)]
+    return rows.with_columns(row_sha256=pl.Series(hashes, dtype=pl.Binary)).select(SEGMENT_SCHEMA.names())
+
+
+def _messages(dialogues: Dialogues, windows: Mapping[int, list[Window]]) -> pl.DataFrame:
+    """The messages of all rows: MESSAGE_COLUMNS, where `window` is 0 in conversations that stay whole."""
+    whole = dialogues.turns.filter(~_is_cut(windows)).select(
+        "conversation", pl.lit(0, pl.Int64).alias("window"), "role", pl.col("text").alias("content"), "weight"
+    )
+    cut = [
+        (number, index if len(made) > 1 else 0, message["role"], message["content"], message.get("weight"))
+        for number, made in windows.items()
+        for index, window in enumerate(made, 1)
+        for message in window.messages
+    ]
+    return pl.concat([whole, pl.DataFrame(cut, MESSAGE_COLUMNS, orient="row")]) if cut else whole
+
+
+def _grouped(messages: pl.DataFrame) -> pl.DataFrame:
+    """One row a conversation and window: its messages, and their canonical JSON."""
+    weight = pl.when(pl.col("weight").is_null()).then(pl.lit("}")).otherwise(
+        pl.concat_str(pl.lit(',"weight":'), pl.col("weight"), pl.lit("}"))
+    )  # fmt: skip
+    content = _json_text(messages["content"])
+    json = pl.concat_str(pl.lit('{"content":'), content, pl.lit(',"role":"'), "role", pl.lit('"'), weight)
+    return (
+        messages.with_columns(json=json)
+        .group_by("conversation", "window", maintain_order=True)
+        .agg(messages=pl.struct("role", "content", "weight"), json=pl.col("json").str.join(","))
+    )
+
+
+def _sizes(dialogues: Dialogues, windows: Mapping[int, list[Window]]) -> pl.DataFrame:
+    """Turns and characters that a conversation keeps, told with its first row."""
+    turns = dialogues.turns.select("conversation", characters=pl.col("text").str.len_chars().cast(pl.Int64))
+    if windows:
+        place = pl.int_range(pl.len(), dtype=pl.Int64).over("conversation").alias("place")
+        kept = sorted({(number, turn) for number, made in windows.items() for window in made for turn in window.turns})
+        held = pl.DataFrame(kept, {"conversation": pl.UInt32, "place": pl.Int64}, orient="row")
+        cut = turns.with_columns(place).filter(_is_cut(windows)).join(held, on=["conversation", "place"], how="semi")
+        turns = pl.concat([turns.filter(~_is_cut(windows)), cut.drop("place")])
+    several = pl.Series([number for number, made in windows.items() if len(made) > 1], dtype=pl.UInt32).implode()
+    return (
+        turns.group_by("conversation")
+        .agg(turns=pl.len().cast(pl.Int64), characters=pl.col("characters").sum())
+        .with_columns(window=pl.col("conversation").is_in(several).cast(pl.Int64))
+    )
+
+
+def _is_cut(windows: Mapping[int, list[Window]]) -> pl.Expr:
+    return pl.col("conversation").is_in(pl.Series(list(windows), dtype=pl.UInt32).implode())
+
+
+def _canonical(rows: pl.DataFrame) -> pl.Series:
+    """Each row's canonical JSON, as `segments.row_sha256` writes it."""
+    parts = {
+        '{"id":': _json_text(rows["id"]),
+        ',"messages":[': rows["json"],
+        '],"meta":': _json_text(rows["meta"]).fill_null("null"),
+        ',"user":': rows["user_json"],
+    }
+    pieces = [piece for before, column in parts.items() for piece in (pl.lit(before), column)]
+    return rows.select(pl.concat_str(*pieces, pl.lit("}"))).to_series()
+
+
+def _json_text(texts: pl.Series) -> pl.Series:
+    """Each text as a JSON string; null stays null."""
+    quoted = pl.select(pl.concat_str(pl.lit('"'), texts, pl.lit('"'))).to_series()
+    special = texts.str.contains(ESCAPED).fill_null(value=False)
+    places = special.arg_true()
+    if places.is_empty():
+        return quoted
+    return quoted.scatter(places, [orjson.dumps(text).decode() for text in texts.filter(special)])
