@@ -3,6 +3,7 @@
 `checkpoints/step-N/` holds the shards and `quality.json`, the facts that decide whether it is a good one.
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def save(
     distributed.barrier()
     if distributed.get_rank() == 0:
         write_json(temporary / QUALITY, quality)
+        _force_to_disk(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
         for old in [step for step in steps(run_dir) if step != 0][:-keep]:
@@ -64,6 +66,16 @@ def steps(run_dir: Path) -> list[int]:
     """Steps of the complete checkpoints, ascending."""
     folders = (run_dir / "checkpoints").glob("step-*")
     return sorted(int(folder.name.removeprefix("step-")) for folder in folders if (folder / QUALITY).exists())
+
+
+def _force_to_disk(folder: Path) -> None:
+    """What bears its name must be whole after a power cut too."""
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _folder(run_dir: Path, step: int) -> Path:

@@ -16,7 +16,8 @@ from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer, load_chat_token
 from trainer.config import ConfigError, TrainConfig, load_config, resolve
 from trainer.dialogues import DialogueError
 from trainer.rank import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
-from trainer.records import TrainingError, event, write_json
+from trainer.records import TrainingError, drop_torn_line, event, write_json
+from trainer.run_lock import LAUNCHER, RunLock
 from trainer.vectors import CODE_VERSION, Vectors, vectorise
 from trainer.version import DatasetVersion, check_bounds, open_version
 
@@ -29,8 +30,6 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
     Raises:
         ConfigError: the settings, the version or the base cannot be used.
     """
-    from trainer.parallel import RunLock
-
     config = load_config(config_path)
     if nproc is not None:
         config = config.model_copy(update={"run": config.run.model_copy(update={"nproc": nproc})})
@@ -40,10 +39,11 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
         from trainer.model import check_base
 
         check_base(Path(config.model.base), config.row_tokens)
-    lock = RunLock(run_dir)
-    lock.own()
+    RunLock(run_dir).own()
     if _finished(run_dir):
         return EXIT_SUCCEEDED
+    for name in ("metrics.jsonl", "events.jsonl"):
+        drop_torn_line(run_dir / name)
     (run_dir / "result.json").unlink(missing_ok=True)
     try:
         config = _prepare(config, version, run_dir)
@@ -134,6 +134,7 @@ def _run_ranks(run_dir: Path, nproc: int) -> int:
     from torch.distributed.run import main as torchrun
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
+    os.environ[LAUNCHER] = str(os.getpid())
     command = [
         f"--nproc-per-node={nproc}", "--nnodes=1", "--master-addr=127.0.0.1", f"--master-port={_free_port()}",
         "--max-restarts=0", "--monitor-interval=0.2", "--module", "trainer.rank", str(run_dir),

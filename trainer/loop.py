@@ -105,7 +105,7 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
         if rank == 0:
             append_line(run_dir / "metrics.jsonl", line)
         last = step == plan.num_steps or stop_votes > 0
-        if last or step % plan.evaluate_every == 0:
+        if step == plan.num_steps or step % plan.evaluate_every == 0:
             _report_validation(config, vectors, model, run_dir, step, plan, device)
         if last or step % plan.checkpoint_every == 0:
             checkpoint.save(run_dir, step, model, optimizer, _quality(step, history), config.checkpoint.keep)

@@ -1,11 +1,6 @@
-"""Processes and sharding: the ranks' group, FSDP2 over the decoder's blocks, orphans prevented."""
+"""Processes and sharding: the ranks' group, FSDP2 over the decoder's blocks."""
 
-import ctypes
-import fcntl
 import os
-import signal
-import sys
-from pathlib import Path
 
 import torch
 from torch import distributed, nn
@@ -14,33 +9,6 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from trainer.config import TrainConfig
 from trainer.model import LanguageModelLoss, blocks_of
-
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent(sig: signal.Signals = signal.SIGKILL) -> None:
-    """Asks the kernel for `sig` when the launching process dies, so that no rank outlives it."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
-    if parent == 1 or os.getppid() != parent:
-        sys.exit(1)
-
-
-class RunLock:
-    """The run directory's lock: ranks share it; a new owner waits until none of the old ones is left."""
-
-    def __init__(self, run_dir: Path) -> None:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-
-    def own(self) -> None:
-        """Waits until nobody else is in the directory, then stays in it."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-
-    def join(self) -> None:
-        """Enters the directory as one of its owner's ranks."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
 
 def start_group(device: torch.device) -> None:

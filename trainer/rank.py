@@ -7,8 +7,8 @@ from pathlib import Path
 
 from trainer.chat_tokenizer import load_chat_tokenizer
 from trainer.config import ConfigError, load_config
-from trainer.parallel import RunLock, die_with_parent
 from trainer.records import TrainingError, event, write_json
+from trainer.run_lock import RunLock, die_with_launcher
 from trainer.vectors import vectorise
 from trainer.version import open_version
 
@@ -17,7 +17,7 @@ EXIT_SUCCEEDED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
 
 def main(run_dir: Path) -> int:
     """Trains; a reason for failing goes to `result.json`."""
-    die_with_parent()
+    die_with_launcher()
     RunLock(run_dir).join()
     import torch
     from transformers.utils import logging as transformers_logging

@@ -30,6 +30,16 @@ def event(run_dir: Path, message: str, *, level: str = "info", **data: Any) -> N
     append_line(run_dir / "events.jsonl", line)
 
 
+def drop_torn_line(path: Path) -> None:
+    """Removes a last line that a power cut left without its end."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        whole = file.read().rpartition(b"\n")
+        if whole[2]:
+            file.truncate(len(whole[0]) + len(whole[1]))
+
+
 def cut_back(path: Path, last_step: int) -> None:
     """Removes the metrics of steps that a rollback undoes."""
     if not path.exists():
