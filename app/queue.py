@@ -1,19 +1,21 @@
 """Work is rows; a queue message is only a nudge to look at one.
 
 `add_work` writes the row and, in the same transaction, an outbox row. `send_nudges` runs after the commit and hands
-outbox rows to the broker; what it cannot send, the sweeper sends later. A lost or doubled nudge changes nothing.
+outbox rows to the broker; what it cannot send, the sweeper sends later. A lost or doubled nudge changes nothing, so
+there are never many more of them than workers can take: of ten thousand shards the first few are announced, and every
+finished one announces another.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.crash import crash_point
-from app.db import reading, writing
+from app.db import clock_s, reading, writing
 from app.models import Outbox, Work, new_id
 from app.settings import get_settings
 
@@ -24,6 +26,9 @@ log = logging.getLogger(__name__)
 
 DO_WORK = "talkmill.do_work"
 """The one task name: claim the work row of the given id and do it."""
+NUDGES_AHEAD = 64
+"""Announced work of a queue that nobody has claimed yet: enough for as many workers to find something at once."""
+UNSYNCHRONISED: dict[str, Any] = {"synchronize_session": False}
 
 
 def celery_options() -> dict[str, Any]:
@@ -69,9 +74,59 @@ def add_work(
     return work
 
 
+def add_shards(session: Session, kind: str, subject: str, payloads: Sequence[Mapping[str, Any]]) -> None:
+    """Adds one piece of work for each payload, numbered from 0, in one statement.
+
+    Only the first `NUDGES_AHEAD` are announced; `announce_next` does the rest, as they are finished.
+    """
+    if not payloads:
+        return
+    rows = [
+        {"id": new_id("work"), "kind": kind, "subject": subject, "ordinal": ordinal, "payload": dict(payload)}
+        for ordinal, payload in enumerate(payloads)
+    ]
+    session.execute(insert(Work), rows)
+    announced = select(Work.id, Work.queue).where(Work.kind == kind, Work.subject == subject)
+    _announce(session, announced.where(Work.ordinal < NUDGES_AHEAD).order_by(Work.ordinal))
+
+
+def announce_next(session: Session, kind: str, subject: str, ordinal: int) -> None:
+    """Announces the shard that waits `NUDGES_AHEAD` behind the one that has just been finished, if there is one."""
+    waiting = select(Work.id, Work.queue).where(
+        Work.kind == kind,
+        Work.subject == subject,
+        Work.ordinal == ordinal + NUDGES_AHEAD,
+        Work.state == "pending",
+        Work.nudged_at.is_(None),
+    )
+    _announce(session, waiting)
+
+
 def add_nudge(session: Session, work: Work) -> None:
     """Announces existing work once more."""
+    work.nudged_at = clock_s()  # the database's own time
     session.add(Outbox(work_id=work.id, queue=work.queue))
+
+
+def num_waiting(queue: str) -> int:
+    """How many nudges of a queue the broker holds; as many as there may be while it is away and can take none."""
+    from kombu.exceptions import OperationalError
+
+    connection = _producer().connection_for_read()
+    try:
+        with connection:
+            return int(connection.default_channel.queue_declare(queue).message_count)
+    except (OperationalError, *connection.connection_errors) as error:
+        log.warning("broker does not answer: %s", type(error).__name__)
+        return NUDGES_AHEAD
+
+
+def _announce(session: Session, found: "Select[str, str]") -> None:
+    works = session.execute(found).all()
+    if works:
+        session.execute(insert(Outbox), [{"work_id": id_, "queue": queue} for id_, queue in works])
+        mine = Work.id.in_([id_ for id_, _ in works])
+        session.execute(update(Work).where(mine).values(nudged_at=clock_s()).execution_options(**UNSYNCHRONISED))
 
 
 def send_nudges(limit: int = 1000) -> int:

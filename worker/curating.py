@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
-from sqlalchemy import and_, delete, func, or_, select
+from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.crash import crash_point
@@ -22,7 +22,7 @@ from app.files.repository import CONVERSATIONS
 from app.filters.repository import filters_by_id
 from app.lexicons.repository import lexicons_by_id
 from app.models import File, Json, LearnedFilter, RawSegment, Version, VersionFile, Work
-from app.queue import add_nudge, add_work
+from app.queue import add_nudge, add_shards, add_work, announce_next
 from app.settings import get_settings
 from app.store import get_store
 from curation.formats import ingest, repeated_ids
@@ -142,16 +142,22 @@ def plan_version(lease: Lease) -> None:
         _wait_for_files(lease)
         return
     renames = repeated_ids([(store.path(segment.sha256), file.sha256) for _, file, segment in segments])
+    payloads = [
+        {"raw": segment.sha256, "file": ordinal, "ids": {str(line): new for line, new in ids.items()}}
+        for (ordinal, _, segment), ids in zip(segments, renames, strict=True)
+    ]
+    warnings = [
+        f"{file.filename}: {len(ids)} repeated conversation ids renamed"
+        for (_, file, _), ids in zip(segments, renames, strict=True)
+        if ids
+    ]
     with writing() as session:
+        version = session.get_one(Version, lease.subject, with_for_update=True)
         finish(session, lease, {"shards": len(segments)})
-        version = session.get_one(Version, lease.subject)
         version.status = "running"
-        for shard, ((ordinal, file, segment), ids) in enumerate(zip(segments, renames, strict=True)):
-            if ids:
-                version.warnings = [*version.warnings, f"{file.filename}: {len(ids)} repeated conversation ids renamed"]
-            payload = {"raw": segment.sha256, "file": ordinal, "ids": {str(line): new for line, new in ids.items()}}
-            add_work(session, "curate", version.id, ordinal=shard, payload=payload)
+        version.warnings = [*version.warnings, *warnings]
         session.flush()
+        add_shards(session, "curate", version.id, payloads)
         close_if_complete(session, version.id)
         crash_point("plan_before_commit")
     crash_point("plan_committed")
@@ -188,6 +194,7 @@ def curate_shard(lease: Lease) -> None:
     with writing() as session:
         session.get_one(Version, lease.subject, with_for_update=True)
         finish(session, lease, asdict(result))
+        announce_next(session, lease.kind, lease.subject, lease.ordinal)
         close_if_complete(session, lease.subject)
         crash_point("curate_before_commit")
     crash_point("curate_committed")
@@ -198,11 +205,9 @@ def close_if_complete(session: Session, version_id: str) -> None:
     version = session.get_one(Version, version_id, with_for_update=True)
     if version.status != "running":
         return
-    mine = (Work.subject == version_id, Work.kind.in_(("curate", "close")))
-    count = func.count().filter(Work.state != "done")
-    closing = func.count().filter(Work.kind == "close")
-    not_done, closes = session.execute(select(count, closing).where(*mine)).one()
-    if not_done == 0 and closes == 0:
+    is_open = select(Work.id).where(Work.subject == version_id, Work.state.in_(OPEN_STATES))
+    is_closed = select(Work.id).where(Work.subject == version_id, Work.kind == "close")
+    if not session.scalar(select(or_(is_open.exists(), is_closed.exists()))):
         add_work(session, "close", version_id)
 
 
@@ -226,8 +231,8 @@ def close(lease: Lease) -> None:
         blob = store.put_file(folder / "manifest.json")
     crash_point("close_manifest_stored")
     with writing() as session:
+        version = session.get_one(Version, lease.subject, with_for_update=True)
         finish(session, lease, {"manifest": blob.sha256})
-        version = session.get_one(Version, lease.subject)
         version.status = "succeeded"
         version.digest = manifest["digest"]
         version.counts = manifest["counts"]
@@ -239,15 +244,15 @@ def close(lease: Lease) -> None:
 
 
 def fail_version(session: Session, lease: Lease, error: str) -> None:
-    """A shard, the plan or the closing of the version cannot be done: the version fails, its open work ends."""
+    """A shard, the plan or the closing of the version cannot be done: the version fails, its other open work ends."""
     version = session.get(Version, lease.subject, with_for_update=True)
     if version is None or version.status not in ("queued", "running"):
         return
     version.status = "failed"
-    version.error = error
+    version.error = f"segment {lease.ordinal}: {error}" if lease.kind == "curate" else error
     version.finished_at = time.time()
-    for work in session.scalars(select(Work).where(Work.subject == version.id, Work.state.in_(OPEN_STATES))):
-        work.state = "cancelled"
+    others = (Work.subject == version.id, Work.id != lease.work_id, Work.state.in_(OPEN_STATES))
+    session.execute(update(Work).where(*others).values(state="cancelled"))
 
 
 def _files_of(session: Session, version_id: str) -> list[File]:

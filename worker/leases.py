@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, and_, or_, update
+from sqlalchemy import CursorResult, and_, case, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -25,6 +25,12 @@ from app.queue import add_nudge
 from app.settings import get_settings
 
 log = logging.getLogger(__name__)
+
+OUTLIVES_WORKERS = ("train", "sweep")
+"""Kinds of work that are taken over again and again by nature: a claim of theirs uses up no attempt."""
+
+BEATS_PER_LEASE = 3
+"""Two heartbeats may fail before anybody else can take the work."""
 
 
 class LeaseLostError(RuntimeError):
@@ -65,7 +71,7 @@ def claim(work_id: str, owner: str) -> Lease | None:
             state="leased",
             owner=owner,
             fence=Work.fence + 1,
-            attempt=Work.attempt + 1,
+            attempt=case((Work.kind.in_(OUTLIVES_WORKERS), Work.attempt), else_=Work.attempt + 1),
             lease_until=clock_s() + get_settings().lease_s,
         )
         .returning(Work)
@@ -90,12 +96,38 @@ def finish(session: Session, lease: Lease, result: Json) -> None:
 
 
 def give_back(lease: Lease, *, nudge: bool, error: str | None = None, counts_as_attempt: bool = False) -> None:
-    """Returns unfinished work to the pool: after a fault that may pass, at shutdown, or while it has to wait."""
+    """Returns unfinished work to the pool: after a fault that may pass, at shutdown, or while it has to wait.
+
+    Raises:
+        LeaseLostError: the lease is no longer ours.
+    """
+    counted_by_claim = 0 if lease.kind in OUTLIVES_WORKERS else 1
+    attempt = lease.attempt - counted_by_claim + int(counts_as_attempt)
     with writing() as session:
-        attempt = lease.attempt if counts_as_attempt else lease.attempt - 1
         _update_held(session, lease, state="pending", owner=None, lease_until=None, error=error, attempt=attempt)
         if nudge:
             add_nudge(session, session.get_one(Work, lease.work_id))
+
+
+def renew(lease: Lease, for_s: float | None = None) -> None:
+    """Lets the lease end `for_s` from now, a whole lease's time by default.
+
+    Raises:
+        LeaseLostError: the lease is no longer ours.
+    """
+    until = clock_s() + (get_settings().lease_s if for_s is None else for_s)
+    with writing() as session:
+        _update_held(session, lease, lease_until=until)
+
+
+def check_held(session: Session, lease: Lease) -> None:
+    """Keeps the lease ours until the session's transaction ends, so that what it writes is fenced too.
+
+    Raises:
+        LeaseLostError: the lease is no longer ours; the transaction must not commit.
+    """
+    if session.scalar(select(Work.id).where(*_held(lease)).with_for_update()) is None:
+        raise LeaseLostError(f"lease of {lease.work_id} (fence {lease.fence}) is gone")
 
 
 def bury(session: Session, lease: Lease, error: str) -> None:
@@ -104,29 +136,27 @@ def bury(session: Session, lease: Lease, error: str) -> None:
 
 
 def _update_held(session: Session, lease: Lease, **values: Any) -> None:
-    statement = (
-        update(Work)
-        .where(Work.id == lease.work_id, Work.state == "leased", Work.owner == lease.owner, Work.fence == lease.fence)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
+    statement = update(Work).where(*_held(lease)).values(**values).execution_options(synchronize_session=False)
     outcome = session.execute(statement)
     assert isinstance(outcome, CursorResult)
     if outcome.rowcount != 1:
         raise LeaseLostError(f"lease of {lease.work_id} (fence {lease.fence}) is gone")
 
 
+def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    return Work.id == lease.work_id, Work.state == "leased", Work.owner == lease.owner, Work.fence == lease.fence
+
+
 @contextmanager
 def kept_alive(lease: Lease) -> Iterator[threading.Event]:
     """Renews the lease from a thread while the block runs; the event is set when the lease is lost."""
     lost, over = threading.Event(), threading.Event()
-    every_s = get_settings().lease_s / 3
+    every_s = get_settings().lease_s / BEATS_PER_LEASE
 
     def beat() -> None:
         while not over.wait(every_s):
             try:
-                with writing() as session:
-                    _update_held(session, lease, lease_until=clock_s() + get_settings().lease_s)
+                renew(lease)
             except LeaseLostError:
                 lost.set()
                 return

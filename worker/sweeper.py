@@ -7,19 +7,19 @@ makes a worker look at a row.
 import logging
 import threading
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import ColumnElement
 
 from app.crash import crash_point
-from app.db import clock_s, get_engine, writing
+from app.db import clock_s, get_engine, reading, writing
 from app.models import Version, Work
 from app.once import forget_old_answers
-from app.queue import add_nudge, send_nudges
+from app.queue import NUDGES_AHEAD, add_nudge, num_waiting, send_nudges
 from app.settings import get_settings
-from worker.curating import close_if_complete
-from worker.leases import Lease, LeaseLostError, claim, expired, give_back, worker_name
+from worker.curating import OPEN_STATES, close_if_complete
+from worker.leases import Lease, claim, expired, kept_alive, renew, worker_name
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +38,17 @@ def sweep_forever(stopping: threading.Event) -> None:
                 row_exists = True
             lease = claim(SWEEP, f"{worker_name()}:sweeper")
             if lease is not None:
-                _sweep_while_leased(lease)
-        except (SQLAlchemyError, LeaseLostError) as error:
+                _sweep_while_leased(lease, every_s)
+        except Exception as error:  # noqa: BLE001  (the edge of the thread: without it lost work stays lost)
             log.warning("sweep put off: %s", type(error).__name__)
 
 
 def sweep() -> None:
     """One pass over work and outbox."""
+    room = _room_in_queues()  # asks the broker, hence outside the transaction
     with writing() as session:
-        _announce_abandoned(session)
+        for queue, most in room.items():
+            _announce_abandoned(session, queue, most)
         _close_complete_versions(session)
         forget_old_answers(session)
         crash_point("sweep_before_commit")
@@ -54,11 +56,13 @@ def sweep() -> None:
     send_nudges()
 
 
-def _sweep_while_leased(lease: Lease) -> None:
+def _sweep_while_leased(lease: Lease, every_s: float) -> None:
+    """The lease is not given back but left to run out soon, so that all workers together sweep once in that time."""
     try:
-        sweep()
+        with kept_alive(lease):
+            sweep()
     finally:
-        give_back(lease, nudge=False)
+        renew(lease, every_s / 2)
 
 
 def _add_sweep_row() -> None:
@@ -68,18 +72,33 @@ def _add_sweep_row() -> None:
         session.execute(insert(Work).values(**row).on_conflict_do_nothing())
 
 
-def _announce_abandoned(session: Session) -> None:
-    """Nudges pending work that nobody took for a while and leased work whose owner has gone."""
-    now = clock_s()
-    stale = or_(Work.nudged_at < now - get_settings().nudge_again_s, Work.nudged_at > now)
-    abandoned = select(Work).where(or_(Work.state == "pending", expired()), stale, Work.id != SWEEP)
-    for work in session.execute(abandoned.limit(1000)).scalars():
+def _room_in_queues() -> dict[str, int]:
+    """How many nudges each queue with abandoned work can take; none while the broker is away.
+
+    A queue that holds enough gets no more: whoever is free finds work in it anyway.
+    """
+    with reading() as session:
+        queues = session.scalars(select(Work.queue).where(_abandoned()).distinct()).all()
+    return {queue: room for queue in queues if (room := NUDGES_AHEAD - num_waiting(queue)) > 0}
+
+
+def _announce_abandoned(session: Session, queue: str, most: int) -> None:
+    """Nudges work whose owner has gone, work whose nudge was lost, and work that was never announced."""
+    # What was announced once has waited longest; a version's unannounced shards come in their order.
+    order = (Work.nudged_at.is_(None), Work.nudged_at, Work.created_at, Work.ordinal)
+    for work in session.scalars(select(Work).where(_abandoned(), Work.queue == queue).order_by(*order).limit(most)):
         add_nudge(session, work)
-        session.execute(update(Work).where(Work.id == work.id).values(nudged_at=now))
+
+
+def _abandoned() -> ColumnElement[bool]:
+    """Work that is to be had and was not announced lately; a time ahead of the clock is from before a reboot."""
+    stale = or_(Work.nudged_at.is_(None), Work.nudged_at < clock_s() - get_settings().nudge_again_s)
+    return and_(or_(Work.state == "pending", expired()), or_(stale, Work.nudged_at > clock_s()), Work.id != SWEEP)
 
 
 def _close_complete_versions(session: Session) -> None:
     """Adds the closing work of versions whose last shards committed without seeing each other."""
-    running = select(Version.id).where(Version.status == "running")
-    for version_id in session.execute(running).scalars().all():
+    open_shards = select(Work.id).where(Work.subject == Version.id, Work.state.in_(OPEN_STATES))
+    complete = select(Version.id).where(Version.status == "running", ~open_shards.exists())
+    for version_id in session.scalars(complete.order_by(Version.id)).all():
         close_if_complete(session, version_id)
