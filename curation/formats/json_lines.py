@@ -6,7 +6,7 @@ give the same rows and the same quarantine. The file is cut at fixed offsets, ea
 a cut knows the number of its first line, so cuts can be read in any order and by any process.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from curation.formats.messages import MAX_ID_CHARS, SHAREGPT, Record, parse_object
 from curation.formats.messages import MESSAGES as MESSAGES_FORM
-from curation.formats.roles import IGNORE, Speakers
+from curation.formats.roles import IGNORE, Speakers, role_of
 from curation.formats.streams import BOM, CHUNK_BYTES, MAX_LINE_BYTES
 from curation.segments import RAW_SCHEMA
 
@@ -87,20 +87,20 @@ def find_cuts(source: Path, cut_bytes: int) -> list[Cut] | None:
     return cuts
 
 
-def read_cut(source: Path, cut: Cut, form: str, speakers: Speakers, name: str, read_one: ReadOne) -> CutRows:
-    """Reads a cut. A conversation without an id is called `name:line`."""
+def read_cut(source: Path, cut: Cut, form: str, speakers: Speakers, prefix: str, read_one: ReadOne) -> CutRows:
+    """Reads a cut. A conversation without an id is called `prefix:line`."""
     with source.open("rb") as file:
         file.seek(cut.begin)
         content = file.read(cut.end - cut.begin)
     lines = _lines(content, cut.first_line)
-    plain = _plain_rows(lines, form, speakers, name)
+    plain = _plain_rows(lines, form, speakers, prefix)
     rest = lines.join(plain.select("line"), on="line", how="anti", maintain_order="left")
     records: list[dict[str, Any]] = []
     bad: list[tuple[int, str]] = []
     for number, begin, end in rest.select("line", "begin", "end").iter_rows():
         found = read_one(content[begin:end])
         if isinstance(found, Record):
-            named = found.id if found.id is not None else f"{name}:{number}"
+            named = found.id if found.id is not None else f"{prefix}:{number}"
             records.append(
                 {"id": named, "line": number, "messages": found.messages, "user": found.user, "meta": found.meta}
             )
@@ -135,7 +135,7 @@ def _is_utf8(content: bytes) -> bool:
     return True
 
 
-def _plain_rows(lines: pl.DataFrame, form: str, speakers: Speakers, name: str) -> pl.DataFrame:
+def _plain_rows(lines: pl.DataFrame, form: str, speakers: Speakers, prefix: str) -> pl.DataFrame:
     """Rows of RAW_SCHEMA of those lines that are surely right."""
     turns, speaker, text = FORMS[form]
     plain = lines.filter(pl.col("text").str.contains(_pattern(form)).fill_null(value=False))
@@ -143,17 +143,32 @@ def _plain_rows(lines: pl.DataFrame, form: str, speakers: Speakers, name: str) -
     decoded = plain["text"].str.json_decode(pl.Struct({"id": pl.String, turns: pl.List(turn)}))
     frame = plain.select("line", *(_object(plain["text"], field) for field in ("user", "meta")))
     frame = frame.hstack(decoded.struct.unnest().rename({turns: "messages"}).get_columns())
-    roles = _roles(frame["messages"].explode().struct.field(speaker), speakers)
+    roles = _roles(_spoken(frame, speaker), speakers.mapping)
     said = pl.element().struct.field(speaker).replace_strict(roles, default=None, return_dtype=pl.String)
     message = pl.struct(
         said.alias("role"), pl.element().struct.field(text).alias("content"), pl.element().struct.field("weight")
     )
-    rows = frame.with_columns(messages=pl.col("messages").list.eval(message))
-    known = pl.col("messages").list.eval(pl.element().struct.field("role").is_null().any()).list.first()
+    known = pl.col("messages").list.eval(pl.element().struct.field(speaker).is_in(list(roles)).all()).list.first()
     short = pl.col("id").str.len_chars().fill_null(0) <= MAX_ID_CHARS
-    own = pl.concat_str(pl.lit(f"{name}:"), pl.col("line").cast(pl.String))
+    sure = frame.filter(known & short)
+    for name in _spoken(sure, speaker):
+        speakers.role_of(name)
+    own = pl.concat_str(pl.lit(f"{prefix}:"), pl.col("line").cast(pl.String))
     named = pl.when(pl.col("id").fill_null("") == "").then(own).otherwise("id").alias("id")
-    return rows.filter(~known & short).select(named, "line", "messages", "user", "meta").cast(RAW_SCHEMA)
+    return sure.select(named, "line", pl.col("messages").list.eval(message), "user", "meta").cast(RAW_SCHEMA)
+
+
+def _spoken(frame: pl.DataFrame, speaker: str) -> list[str]:
+    """Who speaks, in the order of their first turns."""
+    return frame["messages"].explode().struct.field(speaker).unique(maintain_order=True).to_list()
+
+
+def _roles(names: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """Role by speaker, of those whose turns are kept."""
+    if len(names) > MAX_SPEAKERS:
+        return {}
+    found = {name: role_of(name, mapping) for name in names if name.strip()}
+    return {name: role for name, role in found.items() if role not in (None, IGNORE)}
 
 
 def _pattern(form: str) -> str:
@@ -190,12 +205,3 @@ def _object(texts: pl.Series, field: str) -> pl.Series:
 def _canonical(found: pl.Series, field: str) -> Iterator[str | None]:
     for text in found:
         yield None if text is None else parse_object({field: orjson.loads(text)}, field)
-
-
-def _roles(spoken: pl.Series, speakers: Speakers) -> dict[str, str]:
-    """Role by speaker, of those whose turns are kept."""
-    names = spoken.unique(maintain_order=True).to_list()
-    if len(names) > MAX_SPEAKERS:
-        return {}
-    found = {speaker: speakers.role_of(speaker) for speaker in names if speaker.strip()}
-    return {speaker: role for speaker, role in found.items() if role not in (None, IGNORE)}

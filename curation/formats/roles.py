@@ -38,13 +38,13 @@ class Speakers:
     MAX_SEEN = 100
 
     def __init__(self, mapping: Mapping[str, str] | None = None) -> None:
-        self._mapping = mapping or {}
+        self.mapping = mapping or {}
         self.seen: dict[str, str | None] = {}
         """Role by speaker name; None for one that is unknown."""
 
     def role_of(self, speaker: str) -> str | None:
         """The speaker's role, `ignore`, or None when it is unknown."""
-        role = role_of(speaker, self._mapping)
+        role = role_of(speaker, self.mapping)
         if speaker not in self.seen and len(self.seen) < self.MAX_SEEN:
             self.seen[speaker[:100]] = role
         return role
