@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGQUIT, SIGTERM, Signals
@@ -119,12 +119,13 @@ def s3(folder: Path) -> Iterator[Server]:
         socket.create_connection(("127.0.0.1", port)).close()
 
     with _running(command, folder, SIGTERM, connect, OSError) as child:
-        s3_client(env).create_bucket(Bucket=bucket)
+        with closing(s3_client(env)) as client:
+            client.create_bucket(Bucket=bucket)
         yield Server(env, child, SIGTERM)
 
 
 def s3_client(env: dict[str, str]) -> Any:
-    """A client of another make, to look at a bucket from outside."""
+    """A client of another make, to look at a bucket from outside; to be closed after use."""
     import boto3
 
     return boto3.client(

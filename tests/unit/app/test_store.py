@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from signal import SIGSTOP
 from typing import Any
@@ -43,7 +44,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("TALKMILL_STORE_URL", f"{server.env['TALKMILL_STORE_URL']}/{tmp_path.name}")
         get_settings.cache_clear()
-        yield Bucket(get_store(), s3_client(server.env), *(get_settings().bucket or ()))
+        with closing(s3_client(server.env)) as client:
+            yield Bucket(get_store(), client, *(get_settings().bucket or ()))
     else:
         monkeypatch.setenv("TALKMILL_STORE_URL", "")
         get_settings.cache_clear()
