@@ -1,15 +1,17 @@
 """Smooth spoken language: fillers, repetitions, self-repairs and grammar slips, in Chinese and English.
 
 Precision before recall: correct reduplication (天天, 看看, 研究研究), numbers, real demonstratives (那个套餐) and
-emphasis (好好好) stay. A native pre-filter finds the texts that may need work; only those are looked at one by one.
+emphasis (好好好) stay. Native signs find the texts that may need work, pass by pass; only those are looked at one by one.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
-from curation.draft import Draft
+import curation.disfluencies as signs_of
+from curation.draft import Draft, Edit
 from curation.operator import PROPOSALS, OperatorConfig, Resources, operator
 
 HAN = "\u4e00-\u9fff"
@@ -48,7 +50,8 @@ PHRASES = (
 )
 PHRASE_TWICE = re.compile(rf"({PHRASES})(?:[，,、…\s]*\1)+")
 LONG_TWICE = re.compile(rf"([{HAN}]{{3,10}})\1")
-RESTART = re.compile(rf"{START}([我你您他她这那就要想能可把给帮请][{HAN}]{{1,7}})[，,、…]+\s*(?=\1[{HAN}])")
+BEGUN = "我你您他她这那就要想能可把给帮请"
+RESTART = re.compile(rf"{START}([{BEGUN}][{HAN}]{{1,7}})[，,、…]+\s*(?=\1[{HAN}])")
 ANSWERS = ("可以", "可以的", "能", "要的", "不要")
 """Said before a pause, these answer something; said again after it, they begin a sentence."""
 WORDS_EN = (
@@ -76,10 +79,7 @@ GRAMMAR = [
     re.compile(r"([，、；])(?=[，、；])"),
 ]
 
-MAY_NEED_WORK = (
-    r"[嗯呃唔额啊哦噢喔唉哎欸诶]|那个|这个|就是|然后|怎么说呢|我跟你讲|你知道吧|不对|[哦噢啊]不|不是不是|错了|口误|的的|了了|[，、；][，、；]"
-    r"|(?i)\b(?:um+|uh+m?|erm?|hmm+|uh-?huh|m+-?hm+|you know|i mean|like|so yeah|wait|scratch|sorry|rather|actually|make that)\b"
-)
+REPETITION_SIGNS = signs_of.repetitions(STUTTERED, PHRASES, BEGUN, WORDS_EN)
 MAX_PASSES = 4
 
 
@@ -105,7 +105,7 @@ class SmoothDisfluency(OperatorConfig):
 
 @operator(
     kind="smooth_disfluency",
-    version=1,
+    version=2,
     scope="turn",
     config=SmoothDisfluency,
     reads=("role", "text"),
@@ -113,61 +113,96 @@ class SmoothDisfluency(OperatorConfig):
 )
 def smooth_disfluency(turns: pl.DataFrame, config: SmoothDisfluency, resources: Resources) -> pl.DataFrame:
     """Proposes the edits of each turn."""
-    flagged = turns.filter(pl.col("role").is_in(config.roles) & _may_need_work(config))
-    protect = re.compile("|".join(map(re.escape, sorted(config.keep, key=len, reverse=True)))) if config.keep else None
-    extra = _extra_fillers(config.extra_fillers)
-    rows = [
-        (row, "edit", start, end, replacement, code, None)
-        for row, text in flagged.select("row", "text").iter_rows()
-        for start, end, replacement, code in smooth(text, config, extra=extra, protect=protect)
-    ]
+    rules = Rules.of(config)
+    drafts: dict[int, Draft] = {}
+    bare: dict[int, Edit] = {}
+    open_texts = turns.filter(pl.col("role").is_in(config.roles)).select("row", "text")
+    for _ in range(MAX_PASSES):
+        changed = []
+        for row, text, *signs in _with_signs(open_texts, config).iter_rows():
+            if row not in drafts and (canonical := _bare(text)) is not None:
+                bare |= {row: (0, len(text), canonical, "filler")} if _is_mended(text, canonical, config) else {}
+                continue
+            draft = drafts.setdefault(row, Draft(text))
+            if _change(draft, rules, signs):
+                changed.append((row, draft.text))
+        open_texts = pl.DataFrame(changed, open_texts.schema, orient="row")
+    edits = {row: _edits(draft) for row, draft in drafts.items()} | {row: [edit] for row, edit in bare.items()}
+    rows = [(row, "edit", *edit, None) for row in sorted(edits) for edit in edits[row]]
     return pl.DataFrame(rows, PROPOSALS, orient="row")
 
 
-def smooth(
-    text: str,
-    config: SmoothDisfluency,
-    *,
-    extra: list[re.Pattern[str]] | None = None,
-    protect: re.Pattern[str] | None = None,
-) -> list[tuple[int, int, str, str]]:
+def smooth(text: str, config: SmoothDisfluency) -> list[Edit]:
     """Edits (start, end, replacement, code) that smooth one utterance; offsets into `text`."""
-    bare = CANONICAL_ZH if BARE_ZH.match(text) else CANONICAL_EN if BARE_EN.match(text) else None
-    if bare is not None:
-        return [(0, len(text), bare, "filler")] if config.fillers and text != bare and text.strip() else []
-    draft = Draft(text)
+    if (canonical := _bare(text)) is not None:
+        return [(0, len(text), canonical, "filler")] if _is_mended(text, canonical, config) else []
+    draft, rules = Draft(text), Rules.of(config)
     for _ in range(MAX_PASSES):
-        before = draft.text
-        if config.fillers:
-            _delete_all(draft, [*FILLERS_ZH, *FILLERS_EN, *(extra or [])], "filler", protect)
-        if config.repetitions:
-            _delete_repetitions(draft, protect)
-        if config.repairs:
-            _delete_repairs(draft, protect)
-        if config.grammar:
-            _delete_all(draft, GRAMMAR, "grammar", protect)
-        if draft.text == before:
+        if not _change(draft, rules, (True,) * len(SIGNS)):
             break
-    if not re.search(r"\w", draft.text):
-        return []
-    return _capitalise(draft, draft.edits())
+    return _edits(draft)
 
 
-def _may_need_work(config: SmoothDisfluency) -> pl.Expr:
-    """Native pre-filter: texts without any of this have nothing to smooth."""
-    pattern = "|".join([MAY_NEED_WORK, *map(re.escape, config.extra_fillers)])
-    text = pl.col("text")
-    # Repeats need a back-reference, which Rust's expressions lack: compare each character with its neighbours instead.
-    return text.str.contains(pattern) | (
-        text.map_elements(_repeats, return_dtype=pl.Boolean) if config.repetitions else False
-    )
+@dataclass(frozen=True)
+class Rules:
+    """What a config asks for."""
+
+    config: SmoothDisfluency
+    fillers: list[re.Pattern[str]]
+    protect: re.Pattern[str] | None
+
+    @classmethod
+    def of(cls, config: SmoothDisfluency) -> "Rules":
+        """The rules of a config, compiled."""
+        kept = "|".join(map(re.escape, sorted(config.keep, key=len, reverse=True)))
+        fillers = [*FILLERS_ZH, *FILLERS_EN, *_extra_fillers(config.extra_fillers)]
+        return cls(config, fillers, re.compile(kept) if kept else None)
 
 
-REPEATS = re.compile(r"(.)\1|(.{2,10})[，,、…\s]+\2|(.{2,10})\3|\b(\w+)[,…\s]+\4\b", re.IGNORECASE)
+SIGNS = ("filler", "repetition", "repair", "grammar")
+"""Kinds of rules, in the order in which they are tried."""
 
 
-def _repeats(text: str) -> bool:
-    return REPEATS.search(text) is not None
+def _with_signs(texts: pl.DataFrame, config: SmoothDisfluency) -> pl.DataFrame:
+    """Those texts that have signs, each with a column a kind; all others have nothing to smooth."""
+    text = texts["text"]
+    extra = [re.escape(word) for word in config.extra_fillers]
+    repeats = signs_of.hold(text, REPETITION_SIGNS) | signs_of.repeat_han(text) | signs_of.repeat_words(text)
+    found = {
+        "filler": signs_of.hold(text, [*signs_of.FILLERS, *extra]),
+        "repetition": repeats,
+        "repair": signs_of.hold(text, signs_of.REPAIRS),
+        "grammar": signs_of.hold(text, signs_of.GRAMMAR),
+    }
+    return texts.with_columns(**found).filter(pl.any_horizontal(SIGNS)).select("row", "text", *SIGNS)
+
+
+def _change(draft: Draft, rules: Rules, signs: Sequence[bool]) -> bool:
+    """One pass of the rules; kinds without a sign are tried once the text is no longer the one that had none."""
+    before, config = draft.text, rules.config
+    filler, repetition, repair, grammar = signs
+    if config.fillers and filler:
+        _delete_all(draft, rules.fillers, "filler", rules.protect)
+    if config.repetitions and (repetition or draft.text != before):
+        _delete_repetitions(draft, rules.protect)
+    if config.repairs and (repair or draft.text != before):
+        _delete_repairs(draft, rules.protect)
+    if config.grammar and (grammar or draft.text != before):
+        _delete_all(draft, GRAMMAR, "grammar", rules.protect)
+    return draft.text != before
+
+
+def _bare(text: str) -> str | None:
+    """The canonical form of an utterance that is only a filler."""
+    return CANONICAL_ZH if BARE_ZH.match(text) else CANONICAL_EN if BARE_EN.match(text) else None
+
+
+def _is_mended(text: str, canonical: str, config: SmoothDisfluency) -> bool:
+    return bool(config.fillers and text != canonical and text.strip())
+
+
+def _edits(draft: Draft) -> list[Edit]:
+    return _capitalise(draft, draft.edits()) if re.search(r"\w", draft.text) else []
 
 
 def _extra_fillers(words: Iterable[str]) -> list[re.Pattern[str]]:
@@ -262,7 +297,7 @@ def _is_protected(text: str, start: int, end: int, protect: re.Pattern[str] | No
     return protect is not None and any(m.start() < end and start < m.end() for m in protect.finditer(text))
 
 
-def _capitalise(draft: Draft, edits: list[tuple[int, int, str, str]]) -> list[tuple[int, int, str, str]]:
+def _capitalise(draft: Draft, edits: list[Edit]) -> list[Edit]:
     """An English sentence that lost its first word begins with a capital again."""
     if not edits or edits[0][0] != 0 or not draft.original[0].isupper():
         return edits
