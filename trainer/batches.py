@@ -76,8 +76,10 @@ def _rows(vectors: Vectors, seed: int, start: int) -> Iterator[_Placed]:
                 skip -= segment.rows
                 done += segment.rows
                 continue
-            for row in _shuffled(vectors, segment, (seed, epoch, int(index)))[skip:]:
-                skip = 0
+            rows = _shuffled(vectors, segment, (seed, epoch, int(index)))[skip:]
+            done += skip
+            skip = 0
+            for row in rows:
                 done += 1
                 yield _Placed(row, epoch + done / per_epoch, segment.path)
         epoch += 1
