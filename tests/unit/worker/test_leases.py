@@ -2,15 +2,19 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import select, update
+from servers import Server
+from sqlalchemy import create_engine, select, text, update
+from sqlalchemy.exc import OperationalError
 
-from app.db import reading, writing
+from app.db import get_engine, reading, writing
 from app.models import Outbox, Work
 from app.queue import add_work
 from app.settings import get_settings
-from worker.leases import LeaseLostError, bury, claim, finish, give_back, kept_alive
+from worker.leases import LeaseLostError, bury, check_held, claim, finish, give_back, kept_alive
 
 
 def _add() -> str:
@@ -121,3 +125,70 @@ def test_buried_work_is_not_claimed_again() -> None:
     with writing() as session:
         bury(session, lease, "hopeless")
     assert claim(work_id, "you") is None
+
+
+def test_a_takeover_uses_up_an_attempt_but_none_of_trainings() -> None:
+    with writing() as session:
+        curate, train = (add_work(session, kind, "x", queue=kind).id for kind in ("curate", "train"))
+    for work_id, attempts in ((curate, [1, 2, 3]), (train, [0, 0, 0])):
+        for attempt in attempts:
+            lease = claim(work_id, "me")
+            assert lease is not None
+            assert lease.attempt == attempt
+            _expire(work_id)
+    lease = claim(train, "me")
+    assert lease is not None
+    give_back(lease, nudge=False, error="broke", counts_as_attempt=True)
+    assert _work(train).attempt == 1
+
+
+def test_what_is_written_under_a_lost_lease_is_refused() -> None:
+    work_id = _add()
+    late = claim(work_id, "late")
+    assert late is not None
+    with writing() as session:
+        check_held(session, late)
+    _expire(work_id)
+    assert claim(work_id, "heir") is not None
+    with pytest.raises(LeaseLostError), writing() as session:
+        check_held(session, late)
+
+
+def test_a_lease_outlives_an_outage_of_the_database(
+    database: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("TALKMILL_LEASE_S", "3")
+    get_settings.cache_clear()
+    work_id = _add()
+    lease = claim(work_id, "me")
+    assert lease is not None
+    with kept_alive(lease) as lost:
+        with _outage(database, request):
+            time.sleep(2)
+        time.sleep(2.5)
+        assert claim(work_id, "thief") is None
+        assert not lost.is_set()
+    with writing() as session:
+        finish(session, lease, {})
+
+
+@contextmanager
+def _outage(kind: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """SQLite: somebody else keeps the lock. PostgreSQL: connections are cut and no new ones are taken."""
+    if kind == "sqlite":
+        with writing() as session:
+            session.execute(text("SELECT 1"))
+            yield
+        return
+    server: Server = request.getfixturevalue("postgresql_server")
+    name = get_engine().url.database
+    admin = create_engine(server.env["TALKMILL_DATABASE_URL"], isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+        connection.execute(text(cut), {"name": name})
+        with pytest.raises(OperationalError), reading() as session:
+            session.get(Work, "any")
+        yield
+        connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+    admin.dispose()
