@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from app import cli_curation
-from app.settings import get_settings
-from app.store import StoreUnavailableError
 
 
 def fail(message: str) -> NoReturn:
@@ -32,11 +29,29 @@ class OneLineErrors(click.Group):
                 raise
             click.echo(f"Error: {error.format_message()} (see --help)", err=True)
             raise click.exceptions.Exit(error.exit_code) from None
-        except (OperationalError, ProgrammingError) as error:
+        except Exception as error:
+            if (message := _away(error)) is None:
+                raise
+            fail(message)
+
+
+def _away(error: Exception) -> str | None:
+    """What to say when the database or the store cannot be used.
+
+    Their libraries are slow to load: an error is one of theirs only where they are loaded already.
+    """
+    if "sqlalchemy" in sys.modules:
+        from sqlalchemy.exc import OperationalError, ProgrammingError
+
+        if isinstance(error, OperationalError | ProgrammingError):
             reason = str(error.orig).partition("\n")[0]
-            fail(f"the database cannot be used ({reason}): see TALKMILL_DATABASE_URL, or run `talkmill migrate`")
-        except StoreUnavailableError as error:
-            fail(f"{error}: see TALKMILL_STORE_URL and the AWS_ variables")
+            return f"the database cannot be used ({reason}): see TALKMILL_DATABASE_URL, or run `talkmill migrate`"
+    if "app.store" in sys.modules:
+        from app.store import StoreUnavailableError
+
+        if isinstance(error, StoreUnavailableError):
+            return f"{error}: see TALKMILL_STORE_URL and the AWS_ variables"
+    return None
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -63,6 +78,7 @@ def main() -> None:
 )
 def up(data_dir: Path | None, host: str, port: int, workers: int) -> None:
     """Run the whole stack on this machine until Ctrl-C."""
+    from app.settings import get_settings
     from app.stack import Stack, StackError, run_stack
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -101,6 +117,7 @@ def worker(queues: str) -> None:
 def migrate(check: bool) -> None:
     """Bring the database's tables up to date."""
     from app import migrations
+    from app.settings import get_settings
 
     if not check:
         Path(get_settings().data_dir).mkdir(parents=True, exist_ok=True)
@@ -188,6 +205,8 @@ def list_registered(data_dir: Path | None) -> None:
 
 
 def _use_data_folder(data_dir: Path | None) -> None:
+    from app.settings import get_settings
+
     if data_dir is not None:
         os.environ["TALKMILL_DATA_DIR"] = str(data_dir)
         get_settings.cache_clear()

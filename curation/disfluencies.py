@@ -5,15 +5,14 @@ of Python's `re` with back-references and look-around; signs are expressions wit
 comparisons of code points with their neighbours.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-BLOCK_CHARS = 1 << 19
-"""Code points compared at once: they and their comparisons stay in the processor's cache."""
+from curation.text_blocks import in_blocks
+
 LONG_CHARS = range(3, 11)
 """Lengths of what is looked for twice in a row."""
 S = r"\s\x1c-\x1f"
@@ -74,12 +73,8 @@ def repeat_words(texts: pl.Series) -> pl.Series:
 def repeat_han(texts: pl.Series) -> pl.Series:
     """Which texts hold a Chinese character three times in a row, or a run of LONG_CHARS of them twice."""
     found = np.zeros(len(texts), dtype=np.bool_)
-    for first, block in _blocks(texts):
-        joined = block.str.join("\n")[0] or ""
-        points = np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32)
-        begins = np.concatenate([[0], np.cumsum(block.str.len_chars().to_numpy().astype(np.int64) + 1)[:-1]])
-        places = np.flatnonzero(_repeats(points))
-        found[first + np.searchsorted(begins, places, side="right") - 1] = True
+    for block in in_blocks(texts):
+        found[block.texts_at(np.flatnonzero(_repeats(block.points)))] = True
     return pl.Series(found)
 
 
@@ -98,13 +93,3 @@ def _repeats(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
         for place in np.flatnonzero(runs[: len(same) - length + 1]):
             found[place] |= bool(same[place : place + length].all())
     return found
-
-
-def _blocks(texts: pl.Series) -> Iterator[tuple[int, pl.Series]]:
-    """Runs of texts of about BLOCK_CHARS, each with the index of its first."""
-    if texts.is_empty():
-        return
-    numbers = (texts.str.len_chars().cast(pl.Int64) + 1).cum_sum().to_numpy() // BLOCK_CHARS
-    begins = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(texts)]
-    for first, end in pairwise(begins):
-        yield first, texts[first:end]

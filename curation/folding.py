@@ -1,8 +1,12 @@
 """Characters and their spellings: one for all widths, styles and cases, and for traditional and simplified Chinese."""
 
+import sys
 import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from opencc import OpenCC
@@ -31,6 +35,15 @@ class Folding(dict[int, str]):
     def __init__(self, options: Spellings) -> None:
         super().__init__()
         self._options = options
+        self._table = np.zeros(sys.maxunicode + 1, dtype=np.uint32)
+
+    def fold(self, points: npt.NDArray[np.uint32]) -> str:
+        """What `str.translate` makes of a text given as code points; several times as fast for a long one."""
+        folded = self._table[points]
+        unknown = np.unique(points[folded == 0]).tolist()
+        for code in unknown:
+            self._table[code] = ord(self[code])
+        return str((self._table[points] if unknown else folded).tobytes(), "utf-32-le")
 
     def __missing__(self, code: int) -> str:
         character = chr(code)

@@ -5,22 +5,22 @@ characters are passed over (`skip`) or repeats ignored, each folded symbol remem
 """
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import Literal
 
+import polars as pl
 from ahocorasick_rs import AhoCorasick, MatchKind
 from pydantic import Field
 
 from curation.folding import Folding
 from curation.operator import Lexicon, OperatorConfig
+from curation.text_blocks import in_blocks
 
 TOP_LEVEL = (
     "com|cn|net|org|edu|gov|info|biz|xyz|top|vip|shop|club|site|online|app|dev|io|co|cc|me|tv|ai|uk|de|jp|kr|hk|tw"
 )
-BATCH_CHARS = 1 << 18
 OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 DETECTED = {
     "url": re.compile(
@@ -112,18 +112,23 @@ class Matcher:
         self._words = list(listed.values())
         self._automaton = AhoCorasick(self._patterns, matchkind=MatchKind.Standard) if keys else None
 
-    def suspects(self, texts: Sequence[str]) -> list[int]:
+    def suspects(self, texts: pl.Series) -> list[int]:
         """Indexes of the texts that may hold a match: one search over many texts costs less than one in each."""
         if self._options.detect:
             return list(range(len(texts)))
         if self._automaton is None:
             return []
         found: list[int] = []
-        for first, batch in _batches(texts):
-            folded = self._folded("\n".join(batch))
-            hits = self._automaton.find_matches_as_indexes(folded.text, overlapping=True)
-            begins = list(accumulate((len(text) + 1 for text in batch), initial=0))
-            found += sorted({first + bisect_right(begins, folded.starts[start]) - 1 for _, start, _ in hits})
+        plain = not self._skip and not self._options.ignore_repeat
+        for block in in_blocks(texts):
+            if plain:
+                hits = self._automaton.find_matches_as_indexes(self._fold.fold(block.points), overlapping=True)
+                places = [start for _, start, _ in hits]
+            else:
+                folded = self._folded(block.text)
+                hits = self._automaton.find_matches_as_indexes(folded.text, overlapping=True)
+                places = [folded.starts[start] for _, start, _ in hits]
+            found += block.texts_at(places).tolist()
         return found
 
     def find(self, text: str) -> list[Match]:
@@ -211,18 +216,6 @@ def mask_matches(text: str, matches: Iterable[Match], mask: str) -> str:
     for match in matches:
         characters[match.start : match.end] = mask * (match.end - match.start)
     return "".join(characters)
-
-
-def _batches(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
-    """Runs of texts of bounded size, each with the index of its first."""
-    first = size = 0
-    for index, text in enumerate(texts):
-        if size + len(text) > BATCH_CHARS and index > first:
-            yield first, texts[first:index]
-            first, size = index, 0
-        size += len(text) + 1
-    if first < len(texts):
-        yield first, texts[first:]
 
 
 def _leftmost(

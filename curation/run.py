@@ -9,8 +9,10 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.formats import SEGMENT_BYTES, Ingested, ingest, repeated_ids
+from curation.formats.cuts import Spread
 from curation.mixer import STEP_TRACE, Outcome, run_step, with_context
 from curation.operator import EDITS, Dialogues
 from curation.recipe import Recipe
@@ -172,14 +175,16 @@ def curate(
     """
     as_of = as_of or datetime.now(UTC).date()
     shas = [file_sha256(path) for path in inputs]
+    settings = {"speakers": speakers, "columns": columns, "segment_bytes": segment_bytes}
     try:
-        ingested = []
-        for index, (path, sha256) in enumerate(zip(inputs, shas, strict=True)):
-            settings = {"sha256": sha256, "speakers": speakers, "columns": columns, "segment_bytes": segment_bytes}
-            ingested.append(_ingest_named(path, out / f"{INGEST}{index}", settings))
-            if on_ingest is not None:
-                on_ingest(len(ingested))
-        return _curate_ingested(inputs, shas, ingested, out, recipe, workers, as_of, on_progress)
+        with _processes(workers) as spread:
+            ingested = []
+            for index, (path, sha256) in enumerate(zip(inputs, shas, strict=True)):
+                folder = out / f"{INGEST}{index}"
+                ingested.append(_ingest_named(path, folder, {**settings, "sha256": sha256, "spread": spread}))
+                if on_ingest is not None:
+                    on_ingest(len(ingested))
+            return _curate_ingested(inputs, shas, ingested, out, recipe, spread, as_of, on_progress)
     finally:
         for folder in out.glob(f"{INGEST}*"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -191,7 +196,7 @@ def _curate_ingested(
     ingested: Sequence[Ingested],
     out: Path,
     recipe: Recipe,
-    workers: int,
+    spread: Spread,
     as_of: date,
     on_progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
@@ -202,7 +207,7 @@ def _curate_ingested(
         for ordinal, ((index, path), ids) in enumerate(zip(segments, renames, strict=True))
     ]
     results = []
-    for result in _run(jobs, workers):
+    for result in spread(_run_job, jobs):
         results.append(result)
         if on_progress is not None:
             on_progress(len(results), len(jobs))
@@ -239,17 +244,23 @@ COUNTED = (
 )
 
 
-def _run(jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[SegmentResult]:
-    """Results in the order of the jobs, each as soon as those before it are there."""
-    if workers == 1 or len(jobs) < 2:
-        yield from map(_run_job, jobs)
-        return
+@contextmanager
+def _processes(workers: int) -> Iterator[Spread]:
+    """Spreads jobs over processes, which start with the first jobs that are several; results come in order."""
     spawn = multiprocessing.get_context("spawn")  # polars does not survive a fork
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=spawn, initializer=_end_with_parent) as pool:
-        try:
-            yield from pool.map(_run_job, jobs)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with ExitStack() as stack:
+
+        @lru_cache(maxsize=1)
+        def pool() -> ProcessPoolExecutor:
+            made = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent))
+            stack.callback(made.shutdown, wait=False, cancel_futures=True)
+            return made
+
+        def spread(function: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Any]:
+            listed = list(jobs)
+            return pool().map(function, listed) if workers > 1 and len(listed) > 1 else map(function, listed)
+
+        yield spread
 
 
 def _end_with_parent() -> None:

@@ -40,7 +40,7 @@ def match_sensitive_words(turns: pl.DataFrame, config: MatchSensitiveWords, reso
     own = (Lexicon(config.words, config.allow),) if config.words or config.allow else ()
     matcher = _matcher((*own, *resources.lexicons), config)
     rows = []
-    for row, text in turns[matcher.suspects(turns["text"].to_list())].select("row", "text").iter_rows():
+    for row, text in turns[matcher.suspects(turns["text"])].select("row", "text").iter_rows():
         for match in matcher.find(text):
             code = match.category or "sensitive_word"
             shown = (

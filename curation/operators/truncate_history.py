@@ -8,13 +8,15 @@ from pydantic import Field, field_validator
 from curation.operator import ConversationProposals, Dialogues, OperatorConfig, Resources, operator
 from trainer.dialogues import (
     PACKAGED,
-    ChatTokenizer,
     DialogueError,
     Lengths,
     Message,
     load_chat_tokenizer,
     make_windows,
 )
+
+TEMPLATE_TOKENS = 16
+"""More than the packaged template puts around a turn: what fits by this needs no tokenizer, which is slow to open."""
 
 
 class TruncateHistory(OperatorConfig):
@@ -49,9 +51,17 @@ class TruncateHistory(OperatorConfig):
 )
 def truncate_history(dialogues: Dialogues, config: TruncateHistory, resources: Resources) -> ConversationProposals:
     """Proposes windows for conversations that may not fit; by their bytes alone, most of them do."""
-    chat = load_chat_tokenizer(config.tokenizer)
     lengths = Lengths(config.max_source_length, config.max_target_length, config.min_history_ratio)
-    long = dialogues.turns.join(_maybe_too_long(dialogues.turns, chat, lengths), on="conversation", how="semi")
+    long = dialogues.turns.join(
+        _maybe_too_long(dialogues.turns, TEMPLATE_TOKENS, lengths), on="conversation", how="semi"
+    )
+    if long.is_empty():
+        return ConversationProposals()
+    chat = load_chat_tokenizer(config.tokenizer)
+    around = max(map(len, chat.layout(("system", "user", "assistant", "user")).pieces))
+    assert chat.one_token_a_byte_at_most
+    assert around <= TEMPLATE_TOKENS
+    long = long.join(_maybe_too_long(long, around, lengths), on="conversation", how="semi")
     windows, drops = {}, {}
     grouped = long.group_by("conversation", maintain_order=True).agg("role", "text", "weight")
     for conversation, roles, texts, weights in grouped.iter_rows():
@@ -69,9 +79,8 @@ def truncate_history(dialogues: Dialogues, config: TruncateHistory, resources: R
     return ConversationProposals(windows=windows, drops=drops)
 
 
-def _maybe_too_long(turns: pl.DataFrame, chat: ChatTokenizer, lengths: Lengths) -> pl.DataFrame:
-    """Conversations whose bytes and template could exceed the budget; nothing else needs to be tokenised."""
-    around = max(map(len, chat.layout(("system", "user", "assistant", "user")).pieces))
+def _maybe_too_long(turns: pl.DataFrame, around: int, lengths: Lengths) -> pl.DataFrame:
+    """Conversations that could exceed the budget: a token has a byte at least, a turn `around` of them beside its text."""
     size = pl.col("text").str.len_bytes()
     longest_reply = pl.col("size").filter(pl.col("role") == "assistant").max().fill_null(0)
     sums = (
@@ -80,4 +89,4 @@ def _maybe_too_long(turns: pl.DataFrame, chat: ChatTokenizer, lengths: Lengths) 
         .agg(total=pl.col("size").sum() + around * (pl.len() + 1), longest_reply=longest_reply)
     )
     over = (pl.col("total") > lengths.max_source_length) | (pl.col("longest_reply") >= lengths.max_target_length)
-    return sums.filter(over if chat.one_token_a_byte_at_most else pl.lit(value=True)).select("conversation")
+    return sums.filter(over).select("conversation")

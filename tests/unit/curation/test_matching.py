@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import polars as pl
 import pytest
 
-from curation import matching
+from curation import text_blocks
 from curation.matching import Matcher, MatchOptions, mask_matches
 from curation.operator import Lexicon
 
@@ -81,15 +82,15 @@ def test_hostile_text_takes_linear_time() -> None:
     "options", [{}, {"skip": "\n. "}, {"ignore_repeat": True}, {"overlapping": True}, {"detect": ["url"]}]
 )
 def test_texts_searched_together_miss_nothing(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "BATCH_CHARS", 20)
+    monkeypatch.setattr(text_blocks, "BLOCK_CHARS", 20)
     words = ["fuck", "发票", "国人", "a b"]
     parts = ["ffuuck ", "f.u.c.k", "代开發票", "中国", "人", "", "a b", "\n", "x" * 30, "www.a.com"]
     texts = ["".join(pair) for pair in product(parts, parts)]
     matcher = Matcher([Lexicon(tuple(words))], MatchOptions(**options))
-    suspects = matcher.suspects(texts)
+    suspects = matcher.suspects(pl.Series(texts, dtype=pl.String))
     assert suspects == sorted(set(suspects))
     assert {index for index, text in enumerate(texts) if matcher.find(text)} <= set(suspects)
-    assert matcher.suspects([]) == []
+    assert matcher.suspects(pl.Series([], dtype=pl.String)) == []
 
 
 def _ours(case: dict[str, Any]) -> Matcher:
