@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from sqlalchemy import Connection, Engine, Float, FunctionElement, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -22,8 +23,13 @@ from app.settings import get_settings
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 5
 POOL_SIZE = 5
-MAX_OVERFLOW = 15
-"""Connections beyond the pool at a peak: a process of the API answers 40 requests at once, a worker needs three."""
+MAX_OVERFLOW = 27
+"""Connections beyond the pool at a peak; a worker needs three."""
+REQUEST_SESSIONS = 24
+"""Sessions of requests at once in a process of the API.
+
+Fewer than its 40 threads and than its connections: what is left goes to those who look at keys and kept answers.
+"""
 
 
 class clock_s(FunctionElement[float]):  # noqa: N801  (an SQL function, named as such)
@@ -91,6 +97,11 @@ def engine_for(url: str) -> Engine:
 def get_engine() -> Engine:
     """The engine that the settings name."""
     return engine_for(get_settings().sqlalchemy_url)
+
+
+def insert(model: type[DeclarativeBase]) -> "postgresql.Insert | sqlite.Insert":
+    """An INSERT that knows what to do on a conflict: `on_conflict_do_nothing`, `on_conflict_do_update`."""
+    return postgresql.insert(model) if get_engine().dialect.name == "postgresql" else sqlite.insert(model)
 
 
 @contextmanager

@@ -284,6 +284,16 @@ class Secret(Base):
     value: Mapped[str]
 
 
+class KnownResult(Base):
+    """What curating a raw segment by a recipe gave, so that the next version with both need not do it again."""
+
+    __tablename__ = "known_results"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    """As `curation.reuse.result_key` gives it."""
+    result: Mapped[Json]
+    created_at: Mapped[float] = mapped_column(default=time.time)
+
+
 class Work(Base):
     """A piece of background work and its lease.
 

@@ -17,16 +17,17 @@ from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.crash import crash_point
-from app.db import reading, writing
+from app.db import insert, reading, writing
 from app.files.repository import CONVERSATIONS
 from app.filters.repository import filters_by_id
 from app.lexicons.repository import lexicons_by_id
-from app.models import File, Json, LearnedFilter, RawSegment, Version, VersionFile, Work
+from app.models import File, Json, KnownResult, LearnedFilter, RawSegment, Version, VersionFile, Work
 from app.queue import add_nudge, add_shards, add_work, announce_next
 from app.settings import get_settings
 from app.store import get_store
 from curation.formats import ingest, repeated_ids
 from curation.recipe import Recipe, filter_ids, lexicon_ids, parse_recipe
+from curation.reuse import renumbered, result_key
 from curation.run import SegmentResult, close_version, curate_segment
 from worker.leases import Lease, finish, give_back
 
@@ -172,32 +173,39 @@ def _wait_for_files(lease: Lease) -> None:
 
 
 def curate_shard(lease: Lease) -> None:
-    """Curates one raw segment by the version's recipe."""
+    """Curates one raw segment by the version's recipe, or takes over what an earlier version made of both."""
     with reading() as session:
         version = session.get_one(Version, lease.subject)
         recipe = _recipe_of(session, version)
-    store = get_store()
-    with scratch() as folder:
-        result = curate_segment(
-            store.path(lease.payload["raw"]),
-            recipe,
-            folder,
-            ordinal=lease.ordinal,
-            file=lease.payload["file"],
-            as_of=date.fromisoformat(version.as_of),
-            ids={int(line): new for line, new in lease.payload["ids"].items()},
-        )
-        for part in (result.segment, result.trace, result.dropped):
-            blob = store.put_file(folder / part.path)
-            assert blob.sha256 == part.sha256
+        as_of, file = date.fromisoformat(version.as_of), lease.payload["file"]
+        ids = {int(line): new for line, new in lease.payload["ids"].items()}
+        key = result_key(lease.payload["raw"], recipe, file=file, as_of=as_of, ids=ids)
+        known = session.get(KnownResult, key)
+    if known is not None:
+        result = renumbered(SegmentResult.from_json(known.result), lease.ordinal)
+    else:
+        result = _curated(lease, recipe, file, as_of, ids)
     crash_point("curate_results_stored")
     with writing() as session:
         session.get_one(Version, lease.subject, with_for_update=True)
         finish(session, lease, asdict(result))
+        if known is None:
+            session.execute(insert(KnownResult).values(key=key, result=asdict(result)).on_conflict_do_nothing())
         announce_next(session, lease.kind, lease.subject, lease.ordinal)
         close_if_complete(session, lease.subject)
         crash_point("curate_before_commit")
     crash_point("curate_committed")
+
+
+def _curated(lease: Lease, recipe: Recipe, file: int, as_of: date, ids: dict[int, str]) -> SegmentResult:
+    store = get_store()
+    with scratch() as folder:
+        raw = store.path(lease.payload["raw"])
+        result = curate_segment(raw, recipe, folder, ordinal=lease.ordinal, file=file, as_of=as_of, ids=ids)
+        for part in (result.segment, result.trace, result.dropped):
+            blob = store.put_file(folder / part.path)
+            assert blob.sha256 == part.sha256
+    return result
 
 
 def close_if_complete(session: Session, version_id: str) -> None:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
-from sqlalchemy import delete, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.crash import crash_point
-from app.db import get_engine, reading, writing
+from app.db import insert, reading, writing
 from app.models import Job, JobCheckpoint, JobEvent, JobMetric, Json, new_id
 from worker.leases import Lease, check_held
 
@@ -95,8 +94,7 @@ class Mirror:
             session.execute(delete(JobMetric).where(*beyond))
         if not found.lines:
             return
-        dialect = postgresql if get_engine().dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(JobMetric)
+        statement = insert(JobMetric)
         statement = statement.on_conflict_do_update(
             index_elements=[JobMetric.job_id, JobMetric.step], set_={"data": statement.excluded.data}
         )

@@ -8,12 +8,11 @@ import logging
 import threading
 
 from sqlalchemy import and_, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.crash import crash_point
-from app.db import clock_s, get_engine, reading, writing
+from app.db import clock_s, insert, reading, writing
 from app.models import Version, Work
 from app.once import forget_old_answers
 from app.queue import NUDGES_AHEAD, add_nudge, num_waiting, send_nudges
@@ -66,7 +65,6 @@ def _sweep_while_leased(lease: Lease, every_s: float) -> None:
 
 
 def _add_sweep_row() -> None:
-    insert = postgresql.insert if get_engine().dialect.name == "postgresql" else sqlite.insert
     row = {"id": SWEEP, "kind": "sweep", "subject": "all", "queue": "none"}
     with writing() as session:
         session.execute(insert(Work).values(**row).on_conflict_do_nothing())
