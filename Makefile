@@ -1,4 +1,4 @@
-# make setup | demo [BASE=smollm2] | test | check | up
+# make setup | demo [BASE=smollm2] | test | test-long | chaos | check | bench | up
 PYTHON ?= python3
 BIN := .venv/bin
 BASES := .talkmill/bases
@@ -7,7 +7,7 @@ STAMP := .venv/.installed-$(LOCK)
 TEST_STAMP := .venv/.installed-test-$(LOCK)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-test demo base-smollm2 test check format up clean
+.PHONY: setup setup-test demo base-smollm2 test test-long chaos check bench format up clean
 
 setup: $(STAMP)
 
@@ -43,12 +43,23 @@ $(BASES)/smollm2/config.json: examples/smollm2.py | setup
 test: setup-test
 	$(BIN)/python -m pytest
 
+# Every fault on every backend; options in ARGS, such as ARGS='--seed 7 --only kills'.
+chaos: setup-test
+	PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
+
+test-long: setup-test
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/laws
+	$(MAKE) chaos
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/talkmill migrate --check
+
+bench: setup
+	$(BIN)/python benchmarks/curation.py
 
 format: setup
 	$(BIN)/ruff format .

@@ -1,0 +1,57 @@
+"""`make chaos`: plays every fault on both backends and prints what came of it; exit status 1 if anything was lost."""
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+from chaos.arena import Backend
+from chaos.plan import Outcome, every_fault, play, play_closing, play_machine
+from chaos.scenario import Scenario
+from rich.console import Console
+from rich.table import Table
+
+BACKENDS: tuple[Backend, ...] = ("sqlite", "postgresql")
+
+
+def main() -> int:
+    """Plays what the options ask for."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the random kills")
+    parser.add_argument("--kills", type=int, default=50, help="random kills a backend")
+    parser.add_argument("--backend", choices=BACKENDS, action="append", help="only this one")
+    parser.add_argument("--only", default="", help="only faults with this in their name")
+    options = parser.parse_args()
+    console = Console()
+    console.print(f"seed {options.seed}", highlight=False)
+    with closing(Scenario()) as scenario:
+        outcomes = []
+        for outcome in _play(scenario, options):
+            outcomes.append(outcome)
+            said = "lost: " + outcome.lost if outcome.lost else "ok"
+            console.print(f"{outcome.backend:10} {outcome.fault:36} {outcome.seconds:6.1f} s  {said}", highlight=False)
+    console.print(_table(outcomes, options.seed))
+    return 1 if any(outcome.lost for outcome in outcomes) else 0
+
+
+def _play(scenario: Scenario, options: argparse.Namespace) -> Iterator[Outcome]:
+    wanted = {name: fault for name, fault in every_fault(options.kills).items() if options.only in name}
+    for backend in options.backend or BACKENDS:
+        yield from play(backend, wanted, scenario, options.seed)
+        if options.only in "wall clock ± 1 h, disk full":
+            yield from play_machine(backend, scenario, options.seed)
+    if "postgresql" in (options.backend or BACKENDS) and options.only in "two last shards at once":
+        yield play_closing(scenario, 20)
+
+
+def _table(outcomes: list[Outcome], seed: int) -> Table:
+    table = Table("fault", "backend", "outcome", "seconds", "note", title=f"Chaos, seed {seed}")
+    for one in outcomes:
+        outcome = "[red]LOST[/red]" if one.lost else "[green]nothing lost[/green]"
+        table.add_row(one.fault, one.backend, outcome, f"{one.seconds:.1f}", one.lost or one.note)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
