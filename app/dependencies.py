@@ -1,16 +1,17 @@
 """What routes are given: a session that commits before the answer is sent, a session that reads, a page of a list."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
 from app.crash import crash_point
-from app.db import reading, writing
+from app.db import REQUEST_SESSIONS, reading, writing
 from app.errors import NotFound
 from app.models import ApiKey, Dataset, File, Job, LearnedFilter, Lexicon, Version
 from app.queue import send_nudges
@@ -18,7 +19,23 @@ from app.queue import send_nudges
 Row = TypeVar("Row", ApiKey, File, Dataset, Version, Lexicon, LearnedFilter, Job)
 
 
-def _write(request: Request) -> Iterator[Session]:
+_turns = CapacityLimiter(REQUEST_SESSIONS)
+
+
+async def _turn() -> AsyncIterator[None]:
+    """Bounds the sessions that are open at once.
+
+    Between its first statement and its commit a request gives its thread back and asks for one again. If those who wait
+    for its connection or its lock could hold all threads, nobody would go on until the waiting times out.
+    """
+    async with _turns:
+        yield
+
+
+TurnDep = Annotated[None, Depends(_turn, scope="function")]
+
+
+def _write(request: Request, _: TurnDep) -> Iterator[Session]:
     with writing() as session:
         request.state.session = session  # where app.once keeps the answer
         yield session
@@ -26,7 +43,7 @@ def _write(request: Request) -> Iterator[Session]:
     send_nudges()
 
 
-def _read() -> Iterator[Session]:
+def _read(_: TurnDep) -> Iterator[Session]:
     with reading() as session:
         yield session
 

@@ -74,9 +74,13 @@ def replay(error: Exception) -> Response:
 
 def release(request: Request) -> None:
     """Lets retries that wait for this request look at its answer."""
-    name = getattr(request.state, "under_way", None)
-    if name is not None and (event := _under_way.pop(name, None)) is not None:
-        event.set()
+    under_way = getattr(request.state, "under_way", None)
+    if under_way is None:
+        return
+    name, mine = under_way
+    mine.set()
+    if _under_way.get(name) is mine:  # one without a key does not wait, and may have come after
+        del _under_way[name]
 
 
 def forget_old_answers(session: Session) -> None:
@@ -101,20 +105,22 @@ async def _find_answer(request: Request) -> None:
     fingerprint = await _fingerprint(request)
     request.state.answer_of = (key, fingerprint)
     name = (request.state.key.id, key or fingerprint)
-    if key is not None or _is_marked(request):
-        while (first := _under_way.get(name)) is not None:
-            try:
-                await asyncio.wait_for(first.wait(), WAIT_S)
-            except TimeoutError:
-                detail = "the same request is still being answered: try again"
-                raise Conflict(detail, code="still_answering", permanent=False) from None
+    may_be_known = key is not None or _is_marked(request)
+    while may_be_known and (first := _under_way.get(name)) is not None:
+        try:
+            await asyncio.wait_for(first.wait(), WAIT_S)
+        except TimeoutError:
+            detail = "the same request is still being answered: try again"
+            raise Conflict(detail, code="still_answering", permanent=False) from None
+    # Before anything else is waited for: of two that come at once the second has to see the first.
+    _under_way[name] = mine = asyncio.Event()
+    request.state.under_way = (name, mine)
+    if may_be_known:
         found = await run_in_threadpool(_answer_to, request.state.key.id, key, fingerprint)
         if found is not None and found.request_sha256 != fingerprint:
             raise Conflict("the Idempotency-Key was used for another request", code="idempotency_key_reused")
         if found is not None:
             raise Replayed(found)
-    _under_way[name] = asyncio.Event()
-    request.state.under_way = name
 
 
 def _is_marked(request: Request) -> bool:
