@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -99,7 +100,8 @@ CROWD_RULES = {
     "vip": r"我(?:也)?是(?:你们的?|你家的?)?(?:[\u4e00-\u9fff]{0,3})?(?:VIP|vip|贵宾|会员|金卡|白金卡|钻石卡)|\bi(?:'m| am) a (?:\w+ )?(?:vip|gold|platinum) (?:member|customer)\b",
 }
 CROWD_PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in CROWD_RULES.items()}
-MAY_STATE = r"我|本人|俺|岁|今年|(?i)\b(?:i'm|i am|my|i was|i run|i work|first[- ]time)\b"
+QUOTES = r"[“「『\"]"
+"""What is quoted is blanked out before the rules are tried, so these texts are always looked at."""
 MAY_ADDRESS = r"先生|女士|小姐"
 OF_OTHERS = re.compile(r"(?:不是|没有|不算|并非)[\u4e00-\u9fff]{0,2}$")
 
@@ -136,7 +138,7 @@ class Tag:
 def tag_users(dialogues: Dialogues, config: TagUsers, resources: Resources) -> ConversationProposals:
     """Proposes the tags of each conversation's user."""
     text = pl.col("text")
-    states = (pl.col("role") == "user") & text.str.contains(MAY_STATE)
+    states = (pl.col("role") == "user") & text.str.contains(_may_state())
     addresses = (pl.col("role") == "assistant") & text.str.contains(MAY_ADDRESS)
     telling = dialogues.turns.filter(states | addresses).select("conversation", "turn", "role", "text")
     turns: dict[int, list[tuple[int, str, str]]] = {}
@@ -153,6 +155,35 @@ def tag_users(dialogues: Dialogues, config: TagUsers, resources: Resources) -> C
             if tag.field in config.fields or (tag.field == "age_band" and "age" in config.fields)
         ]
     return ConversationProposals(tags=pl.DataFrame(rows, TAGS, orient="row"))
+
+
+@lru_cache(maxsize=1)
+def _may_state() -> str:
+    """A sign that a turn states something: the rules as one expression of Rust's engine, which needs no look-around."""
+    rules = [*AGES, *BIRTH_YEARS, DECADE, *GENDER, *CROWD_PATTERNS.values()]
+    patterns = [rule.pattern for rule in rules]
+    patterns += [place.format(places=r"[\u4e00-\u9fff]+") for place in (RESIDENCE, ORIGIN)]
+    signs = [re.sub(r"\(\?P<\w+>", "(?:", _without_looking(pattern)) for pattern in patterns]
+    return f"(?i){QUOTES}|" + "|".join(f"(?:{sign})" for sign in signs)
+
+
+def _without_looking(pattern: str) -> str:
+    """The pattern without look-around and word boundaries: it matches wherever the pattern does, and more."""
+    kept, depth, index = [], 0, 0
+    while index < len(pattern):
+        if depth == 0 and pattern.startswith(("(?!", "(?="), index):
+            depth = 1
+            index += 3
+        elif depth:
+            depth += (pattern[index] == "(") - (pattern[index] == ")")
+            index += 1
+        elif pattern.startswith((r"\b", r"\s"), index):
+            kept.append(r"\s\x1c-\x1f" if pattern[index + 1] == "s" else "")
+            index += 2
+        else:
+            kept.append(pattern[index])
+            index += 1
+    return "".join(kept)
 
 
 def age_band(age: int) -> str:
