@@ -45,9 +45,10 @@ LONG_NUMBER = r"\d{4,}"
 MODEL, DESCRIPTION = "model.bin", "classifier.json"
 
 
-def prepare(texts: Sequence[str]) -> pl.Series:
+def prepare(texts: Sequence[str] | pl.Series) -> pl.Series:
     """Texts as their tokens, joined by spaces. Long numbers are alike: which one it is says nothing."""
-    folded = pl.Series(texts, dtype=pl.String).str.normalize("NFKC").str.to_lowercase()
+    given = texts if isinstance(texts, pl.Series) else pl.Series(texts, dtype=pl.String)
+    folded = given.str.normalize("NFKC").str.to_lowercase()
     return folded.str.replace_all(LONG_NUMBER, "0000").str.extract_all(TOKEN).list.join(" ")
 
 
@@ -110,7 +111,7 @@ class Classifier:
 
         return cls(fasttext.load_model(str(folder / MODEL)), described["labels"])
 
-    def scores(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    def scores(self, texts: Sequence[str] | pl.Series) -> npt.NDArray[np.float64]:
         """Scores of `texts` (rows) for each of `labels` (columns); 0 to 1, rounded to 1e-4.
 
         A text of several pieces has their mean, weighted by length.
@@ -124,9 +125,10 @@ class Classifier:
         best = scores.argmax(axis=1)
         return [Prediction(self.labels[index], float(row[index])) for index, row in zip(best, scores, strict=True)]
 
-    def _batch(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    def _batch(self, texts: Sequence[str] | pl.Series) -> npt.NDArray[np.float64]:
         lines = prepare(texts)
-        if (lines.str.count_matches(" ") >= PIECE_TOKENS).any():
+        long = lines.filter(lines.str.len_bytes() >= 2 * PIECE_TOKENS)  # a token has a byte, and a space behind it
+        if (long.str.count_matches(" ", literal=True) >= PIECE_TOKENS).any():
             return self._batch_of_long(lines.to_list())
         return self._rows(lines.to_list()).round(4)
 

@@ -66,7 +66,7 @@ def _found(turns: pl.DataFrame, config: ClassifyText, ref: ClassifierRef) -> pl.
     """Turns with a label to act on: the given columns, `code` (the label) and `score`; one row a turn."""
     read = turns.filter(pl.col("role").is_in(config.roles), ~pl.col("text").str.contains(BLANK))
     distinct = read.select("text").unique(maintain_order=True)
-    scores = open_classifier(ref).scores(distinct["text"].to_list())
+    scores = open_classifier(ref).scores(distinct["text"])
     labels = []
     for label in config.labels:
         index = ref.labels.index(label)
