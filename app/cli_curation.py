@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from curation.recipe import Recipe
 
-WRITTEN = frozenset({"segments", "trace", "dropped", "manifest.json", "quarantine.parquet", "report.json"})
+WRITTEN = frozenset(
+    {"segments", "trace", "dropped", "tags.parquet", "manifest.json", "quarantine.parquet", "report.json"}
+)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 

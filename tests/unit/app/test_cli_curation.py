@@ -72,7 +72,7 @@ def test_a_version_is_written_whole_and_never_over_another(tmp_path: Path, talk:
     out = tmp_path / "out"
     first = _run("curate", talk, "--out", out, "--as-of", "2026-11-01")
     assert (first.exit_code, first.stdout) == (0, "")
-    names = {"segments", "trace", "dropped", "manifest.json", "quarantine.parquet", "report.json"}
+    names = {"segments", "trace", "dropped", "tags.parquet", "manifest.json", "quarantine.parquet", "report.json"}
     assert {path.name for path in out.iterdir()} == names
     before = (out / "manifest.json").read_bytes()
     again = _run("curate", talk, "--out", out)
