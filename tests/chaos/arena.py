@@ -5,7 +5,9 @@ import random
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +51,24 @@ class Broker:
         self._folder = folder
         self._config = broker.server_config(folder, port, "chaos")
         self.url = f"redis://:chaos@127.0.0.1:{port}/0"
+        self._starter = ThreadPoolExecutor(1)  # a child ends with the thread that started it
         self.start()
 
     def start(self) -> None:
         """Starts it, with what it had on disk."""
+        self._starter.submit(self._start).result()
+
+    def kill(self) -> None:
+        """Ends it as a power cut would."""
+        process.kill_group(self._child)
+        self._child.wait()
+
+    def close(self) -> None:
+        """Ends it for good."""
+        self.kill()
+        self._starter.shutdown()
+
+    def _start(self) -> None:
         command = [broker.server_program(), "-"]
         self._child = process.start(
             command, on_parent_death=signal.SIGTERM, log=self._folder / "log", stdin=subprocess.PIPE
@@ -61,11 +77,6 @@ class Broker:
         self._child.stdin.write(self._config)
         self._child.stdin.close()
         RunningStack.wait_until(lambda: broker.answers(self.url), 30)
-
-    def kill(self) -> None:
-        """Ends it as a power cut would."""
-        process.kill_group(self._child)
-        self._child.wait()
 
 
 @dataclass
@@ -113,6 +124,7 @@ class Arena:
         """`kill -9` of a part; whether it was there."""
         if part == "broker" and self.own_broker is not None:
             self.own_broker.kill()
+            time.sleep(BROKER_AWAY_S)
             self.own_broker.start()
             return True
         pid = self.stack.state["processes"].get(part)
@@ -167,7 +179,7 @@ def arena(
             database = running.enter_context(postgresql(folder / "postgresql"))
             store = running.enter_context(s3(folder / "s3"))
             own_broker = Broker(folder / "valkey")
-            running.callback(own_broker.kill)
+            running.callback(own_broker.close)
             settings |= {**database.env, **store.env, "TALKMILL_BROKER_URL": own_broker.url}
         stack = RunningStack(own, workers=NUM_WORKERS, env=settings)
         running.callback(lambda: stack.process.poll() is None and stack.stop())
