@@ -1,5 +1,6 @@
 """What holds for every operator, whatever the text: nothing is lost, everything is explained."""
 
+import gzip
 import tempfile
 from datetime import date
 from functools import lru_cache
@@ -142,3 +143,22 @@ def test_a_digest_depends_neither_on_segments_nor_on_workers(
     cut = curate([source], tmp_path / "cut", recipe=recipe, as_of=as_of, segment_bytes=segment_bytes, workers=workers)
     assert cut["digest"] == whole["digest"]
     assert cut["counts"] == whole["counts"]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_two_workers_write_the_same_bytes_as_one(examples: Path, tmp_path: Path, compressed: bool) -> None:
+    lines = (examples / "dialogues.jsonl").read_bytes().splitlines()
+    lines[7:7] = [b"{", b"", b'{"messages": []}', "好".encode("gb18030")]
+    source = tmp_path / ("talks.jsonl.gz" if compressed else "talks.jsonl")
+    content = b"\n".join([*lines, lines[0]])
+    source.write_bytes(gzip.compress(content) if compressed else content)
+    made = {}
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        recipe = parse_recipe(None)
+        manifest = curate([source], out, recipe=recipe, as_of=date(2026, 11, 1), segment_bytes=60_000, workers=workers)
+        assert len(manifest["segments"]) > 3
+        made[workers] = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert made[1] == made[2]
+    quarantine = pl.read_parquet(tmp_path / "1" / "quarantine.parquet")
+    assert quarantine["line"].to_list() == [8, 10, 11]
