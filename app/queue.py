@@ -38,6 +38,7 @@ def celery_options() -> dict[str, Any]:
         "task_acks_late": False,
         "worker_prefetch_multiplier": 1,
         "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a worker waits out an outage, however long
         "broker_transport_options": {"socket_connect_timeout": 3, "socket_timeout": 30, "socket_keepalive": True},
         "task_publish_retry": False,
         "worker_hijack_root_logger": False,
