@@ -112,7 +112,7 @@ def canonical_user(user: Mapping[str, Any] | None) -> dict[str, Any]:
 def row_sha256(
     row_id: str, messages: Iterable[Mapping[str, Any]], user: Mapping[str, Any] | None, meta: str | None
 ) -> bytes:
-    """Hash of a curated row's canonical JSON: sorted keys, no white space. `curation.rows` makes the same in columns."""
+    """Hash of a curated row's canonical JSON: sorted keys, no white space; `curation.rows` makes the same."""
     row = {
         "id": row_id,
         "messages": [canonical_message(message) for message in messages],
