@@ -1,7 +1,7 @@
 """API keys: `Authorization: Bearer tm_…`. Only a key's SHA-256 is stored; each route names the scope it needs.
 
 Scopes: `read` (look at everything but keys, chat), `curate` (files, datasets, versions, lexicons), `train` (jobs),
-`admin` (keys). None implies another.
+`admin` (keys, dead letters). None implies another.
 """
 
 import hashlib

@@ -28,6 +28,7 @@ from app.settings import get_settings
 from app.store import get_store
 from app.training.chat import generators
 from app.training.routes import router as training
+from app.work.routes import router as work
 
 MAX_BODY_BYTES = 32 * 2**20
 """Of every request but an upload."""
@@ -55,7 +56,7 @@ def create_app() -> FastAPI:
     app.add_exception_handler(once.Replayed, lambda _, error: once.replay(error))
     app.middleware("http")(_identify)
     app.include_router(files, max_body_size=get_settings().max_upload_bytes + FORM_BYTES)
-    for router in (datasets, versions, downloads, recipes, lexicons, matching, filters, training, keys):
+    for router in (datasets, versions, downloads, recipes, lexicons, matching, filters, training, keys, work):
         app.include_router(router)
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"], response_model=None)

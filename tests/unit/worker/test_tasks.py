@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
+from app.auth import create_key
 from app.datasets.schemas import NewVersion
 from app.datasets.service import create_version
 from app.db import reading, writing
+from app.main import create_app
 from app.models import Dataset, File, Version, Work, new_id
 from app.queue import add_work
 from app.settings import get_settings
@@ -76,14 +79,12 @@ def _die(work_id: str) -> None:
 def test_two_last_shards_that_commit_together_close_the_version_once(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, file = _dataset(), _file(monkeypatch, num_segments=2)
     commits = threading.Barrier(2)
-    curate = curating.curate_segment
 
-    def together(*args: object, **options: object) -> object:
-        result = curate(*args, **options)  # type: ignore[arg-type]
-        commits.wait(30)
-        return result
+    def together(point: str) -> None:
+        if point == "curate_results_stored":
+            commits.wait(30)
 
-    monkeypatch.setattr(curating, "curate_segment", together)
+    monkeypatch.setattr(curating, "crash_point", together)
     digests = set()
     with ThreadPoolExecutor(2) as pool:
         for _ in range(20):
@@ -112,6 +113,12 @@ def test_a_shard_whose_workers_keep_dying_fails_its_version_with_the_reason(monk
     assert (failed.status, failed.error) == ("failed", "segment 1: its worker died 3 times")
     do(shards[0].id)
     assert _version(version).status == "failed"
+    with writing() as session:
+        _, token = create_key(session, "test", ["admin"])
+    answer = TestClient(create_app()).get("/v1/dead_letters", headers={"Authorization": f"Bearer {token}"})
+    (letter,) = answer.json()["data"]
+    assert (letter["kind"], letter["subject"], letter["ordinal"]) == ("curate", version, 1)
+    assert letter["reason"] == "its worker died 3 times"
 
 
 def _failing(error: Callable[[], Exception], times: int) -> Callable[..., object]:
@@ -130,9 +137,9 @@ def _failing(error: Callable[[], Exception], times: int) -> Callable[..., object
 def test_a_fault_is_tried_again_until_the_attempts_are_used_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dataset, file = _dataset(), _file(monkeypatch, num_segments=1)
+    dataset = _dataset()
     for faults, status in ((2, "running"), (3, "failed")):
-        version = _planned(dataset, file)
+        version = _planned(dataset, _file(monkeypatch, num_segments=1))
         (shard,) = _work(version, "curate")
         with monkeypatch.context() as patch:
             patch.setattr(curating, "curate_segment", _failing(lambda: ValueError("a user's words"), faults))
