@@ -7,7 +7,7 @@ STAMP := .venv/.installed-$(LOCK)
 TEST_STAMP := .venv/.installed-test-$(LOCK)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-test demo base-smollm2 test test-long chaos check bench format up clean
+.PHONY: setup setup-test demo base-smollm2 test test-long chaos check quality bench format up clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,10 @@ chaos: setup-test
 test-long: setup-test
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/laws
 	$(MAKE) chaos
+
+# What the operators do to real text, where the real data lies beside the project.
+quality: setup
+	$(BIN)/python -m benchmarks.quality
 
 check: setup
 	$(BIN)/ruff format --check .
