@@ -17,6 +17,8 @@ from chaos.scenario import Scenario
 from chaos.verdict import judge_classifier
 from servers import postgresql
 
+CLOCK, DISK, CLOSING = "wall clock ± 1 h", "disk full", "two last shards at once"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -69,15 +71,15 @@ def play_machine(backend: Backend, scenario: Scenario, seed: int) -> Iterator[Ou
         root = Path(name)
         with arena(backend, root, scenario, seed=seed, env=machine.faked_clock(root)) as playing:
             classifier = trained_classifier(playing)
-            yield outcome_of("wall clock ± 1 h", backend, partial(machine.moved_clock, playing, classifier))
+            yield outcome_of(CLOCK, backend, partial(machine.moved_clock, playing, classifier))
             yield outcome_of("stopped", backend, partial(stopped, playing, classifier))
     with TemporaryDirectory(prefix="talkmill-chaos-") as name, machine.small_disk(Path(name) / "stack") as mounted:
         if not mounted:
-            yield Outcome("disk full", backend, None, "not allowed to mount here: see `no process may write`", 0)
+            yield Outcome(DISK, backend, None, "not allowed to mount here: see `no process may write`", 0)
             return
         with arena(backend, Path(name), scenario, seed=seed) as playing:
             classifier = trained_classifier(playing)
-            yield outcome_of("disk full", backend, partial(machine.full_disk, playing, classifier))
+            yield outcome_of(DISK, backend, partial(machine.full_disk, playing, classifier))
             yield outcome_of("stopped", backend, partial(stopped, playing, classifier))
 
 
@@ -87,7 +89,7 @@ def play_closing(scenario: Scenario, times: int) -> Outcome:
         root = Path(open_things.enter_context(TemporaryDirectory(prefix="talkmill-chaos-")))
         server = open_things.enter_context(postgresql(root / "postgresql"))
         open_things.enter_context(service_in_process(server.env["TALKMILL_DATABASE_URL"], root))
-        return outcome_of("two last shards at once", "postgresql", partial(two_last_shards, scenario, root, times))
+        return outcome_of(CLOSING, "postgresql", partial(two_last_shards, scenario, root, times))
 
 
 def trained_classifier(playing: Arena) -> str:

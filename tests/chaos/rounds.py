@@ -88,7 +88,7 @@ def begin(arena: Arena, classifier: str) -> Round:
     for index, (name, content) in enumerate(arena.scenario.files(made.number)):
         made.files.append(_upload(client, f"file-{made.number}-{index}", name, content, "conversations"))
     made.dataset = client.post("/datasets", f"dataset-{made.number}", json={"name": f"round {made.number}"})["id"]
-    body = {"files": made.files, "recipe": arena.scenario.recipe(classifier)}
+    body = {"files": made.files, "recipe": arena.scenario.recipe(classifier, made.number)}
     path = f"/datasets/{made.dataset}/versions"
     made.version = client.post(path, f"version-{made.number}", json=body)["id"]
     return made

@@ -39,7 +39,7 @@ class Expected:
 
 
 class Scenario:
-    """Three files, the last one another each round, so that no round finds the work of an earlier one done."""
+    """Three files, the last one another each round, so that no round finds its upload stored already."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="talkmill-chaos-")
@@ -81,9 +81,10 @@ class Scenario:
         return sum(1 for line in text.split(b"\n") if line.strip())
 
     @staticmethod
-    def recipe(classifier: str) -> dict[str, Any]:
-        """A recipe of every operator."""
+    def recipe(classifier: str, number: int) -> dict[str, Any]:
+        """A recipe of every operator, another one each round, so that no segment was curated by it before."""
         steps: list[dict[str, Any]] = json.loads((EXAMPLES / "recipe.json").read_text("utf-8"))["operators"]
+        next(step for step in steps if "words" in step)["words"].append(f"第{number}轮")
         steps.insert(1, {"kind": "normalize_text"})
         steps.insert(-1, {"kind": "classify_text", "classifier": classifier, "labels": ["1"], "action": "no_learn"})
         return {"operators": steps}
@@ -97,7 +98,7 @@ class Scenario:
                 (folder / filename).write_bytes(content)
                 paths.append(folder / filename)
             filters = {"clf-here": ClassifierRef.at(self._artefact)}
-            recipe = parse_recipe(self.recipe("clf-here"), filters=filters)
+            recipe = parse_recipe(self.recipe("clf-here", number), filters=filters)
             out = folder / "version"
             manifest = curate(paths, out, recipe=recipe, as_of=date.fromisoformat(as_of), segment_bytes=SEGMENT_BYTES)
             return Expected(manifest, json.loads((out / "report.json").read_bytes())["files"])
