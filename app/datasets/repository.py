@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
@@ -90,3 +90,9 @@ def progress_of(session: Session, version_ids: Sequence[str]) -> dict[str, Progr
 def open_work(session: Session, subject: str) -> list[Work]:
     """Work on a version or job that has not ended."""
     return list(session.scalars(select(Work).where(Work.subject == subject, Work.state.in_(("pending", "leased")))))
+
+
+def cancel_work(session: Session, subject: str) -> None:
+    """Ends what is left to do on a version, however many shards."""
+    is_open = (Work.subject == subject, Work.state.in_(("pending", "leased")))
+    session.execute(update(Work).where(*is_open).values(state="cancelled"))

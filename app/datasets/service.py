@@ -90,8 +90,7 @@ def cancel_version(session: Session, version_id: str) -> Version:
     if version.status in FINAL:
         raise Conflict(f"the version has {version.status} already", code="already_ended")
     version.status, version.finished_at = "cancelled", time.time()
-    for work in repository.open_work(session, version_id):
-        work.state = "cancelled"
+    repository.cancel_work(session, version_id)
     return version
 
 
