@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from trainer.vectors import CODE_VERSION, Vectors, vectorise
 from trainer.version import DatasetVersion, check_bounds, open_version
 
 END_OF_TEXT = "<|endoftext|>"
+MAX_RESTARTS = 3
+"""In a row without a new checkpoint, after a process was killed from outside; what kills every time ends the run."""
 
 
 def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
@@ -42,8 +45,7 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
     RunLock(run_dir).own()
     if _finished(run_dir):
         return EXIT_SUCCEEDED
-    for name in ("metrics.jsonl", "events.jsonl"):
-        drop_torn_line(run_dir / name)
+    _drop_torn_lines(run_dir)
     (run_dir / "result.json").unlink(missing_ok=True)
     try:
         config = _prepare(config, version, run_dir)
@@ -135,20 +137,29 @@ def _run_ranks(run_dir: Path, nproc: int) -> int:
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
     os.environ[LAUNCHER] = str(os.getpid())
-    command = [
-        f"--nproc-per-node={nproc}", "--nnodes=1", "--master-addr=127.0.0.1", f"--master-port={_free_port()}",
-        "--max-restarts=0", "--monitor-interval=0.2", "--module", "trainer.rank", str(run_dir),
-    ]  # fmt: skip
-    reason = None
-    try:
-        torchrun(command)
-    except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit status {failure.exitcode}"
-        reason = f"process {failure.local_rank} ended with {how}"
-    except SignalException:
-        if _result(run_dir) is None:  # before the loop began: nothing was done that a checkpoint could hold
-            return EXIT_INTERRUPTED
+    reason, restarts = None, 0
+    while True:
+        command = [
+            f"--nproc-per-node={nproc}", "--nnodes=1", "--master-addr=127.0.0.1", f"--master-port={_free_port()}",
+            "--max-restarts=0", "--monitor-interval=0.2", "--module", "trainer.rank", str(run_dir),
+        ]  # fmt: skip
+        newest = _newest_checkpoint(run_dir)
+        try:
+            torchrun(command)
+        except ChildFailedError as error:
+            _, failure = error.get_first_failure()
+            how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit status {failure.exitcode}"
+            reason = f"process {failure.local_rank} ended with {how}"
+            killed = any(one.exitcode == -signal.SIGKILL for one in error.failures.values())
+            restarts = 1 if _newest_checkpoint(run_dir) > newest else restarts + 1
+            if killed and _result(run_dir) is None and restarts <= MAX_RESTARTS:
+                _drop_torn_lines(run_dir)
+                event(run_dir, "a process was killed: going on from the newest checkpoint", level="warning")
+                continue
+        except SignalException:
+            if _result(run_dir) is None:  # before the loop began: nothing was done that a checkpoint could hold
+                return EXIT_INTERRUPTED
+        break
     result = _result(run_dir)
     if result is None:
         result = {"status": "failed", "error": reason or "the processes ended without a result"}
@@ -156,6 +167,15 @@ def _run_ranks(run_dir: Path, nproc: int) -> int:
         event(run_dir, result["error"], level="error")
     statuses = {"succeeded": EXIT_SUCCEEDED, "interrupted": EXIT_INTERRUPTED}
     return statuses.get(result["status"], EXIT_FAILED)
+
+
+def _newest_checkpoint(run_dir: Path) -> int:
+    return max((int(path.name.removeprefix("step-")) for path in run_dir.glob("checkpoints/step-*")), default=-1)
+
+
+def _drop_torn_lines(run_dir: Path) -> None:
+    for name in ("metrics.jsonl", "events.jsonl"):
+        drop_torn_line(run_dir / name)
 
 
 def _result(run_dir: Path) -> dict[str, str] | None:
