@@ -1,5 +1,6 @@
 """From a nudge to done work: claim, heartbeat, the handler of its kind, and what follows when it fails."""
 
+import errno
 import logging
 import os
 import threading
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 GRACE_S = 12.0
 """How long a worker that is told to stop may go on with its piece of work before it gives it back unfinished."""
 OUTAGE_PAUSE_S = 2.0
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WATCH_S = 0.5
 
 
@@ -79,10 +81,11 @@ def _attempt(lease: Lease, handler: Handler) -> None:
         raise
     except (CurationError, CannotBeDoneError) as error:
         _give_up(lease, handler, str(error))
-    except OperationalError as error:
-        log.warning("%s %s/%d: %s", lease.kind, lease.subject, lease.ordinal, type(error).__name__)
-        _give_back_after_outage(lease)
     except Exception as error:  # noqa: BLE001  (the edge of the task: whatever it was, the work must not get lost)
+        if isinstance(error, OperationalError) or _has_no_room(error):
+            log.warning("%s %s/%d: %s", lease.kind, lease.subject, lease.ordinal, type(error).__name__)
+            _give_back_after_outage(lease)
+            return
         # The message may quote a user's text: only the type and the frames are logged.
         frames = "".join(traceback.format_tb(error.__traceback__))
         log.error("%s %s/%d: %s\n%s", lease.kind, lease.subject, lease.ordinal, type(error).__name__, frames)
@@ -92,6 +95,13 @@ def _attempt(lease: Lease, handler: Handler) -> None:
             _give_up(lease, handler, reason)
         else:
             give_back(lease, nudge=True, error=reason, counts_as_attempt=True)
+
+
+def _has_no_room(error: Exception) -> bool:
+    """Whether this machine's disk is full, or a quota; libraries in native code tell the number in the message only."""
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in NO_ROOM or any(f"(os error {number})" in str(error) for number in NO_ROOM)
 
 
 def _give_up(lease: Lease, handler: Handler, error: str) -> None:
