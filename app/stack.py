@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class Stack:
     port: int
     num_workers: int
     children: list[Child] = field(default_factory=list)
+    _is_told: bool = False
+    """Whether `stack.json` names the children that run now."""
 
     @property
     def url(self) -> str:
@@ -151,7 +154,7 @@ class Stack:
             if child.process is None:
                 if now >= child.start_again_at:
                     self._start(child)
-                    self._write_state()
+                    self._is_told = False
                 continue
             status = child.process.poll()
             if status is None:
@@ -163,6 +166,9 @@ class Stack:
             child.process = None
             child.start_again_at = now + child.backoff_s
             child.backoff_s = min(2 * child.backoff_s, MAX_BACKOFF_S)
+        if not self._is_told:
+            with suppress(OSError):  # such as a full disk: told as soon as there is room
+                self._write_state()
 
     def _wait_until_ready(self, stopping: threading.Event) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -199,6 +205,7 @@ class Stack:
         temporary = self.data_dir / "stack.json.new"
         temporary.write_bytes(orjson.dumps({"url": self.url, "pid": os.getpid(), "processes": pids}))
         temporary.replace(self.data_dir / "stack.json")
+        self._is_told = True
 
     def _end(self) -> None:
         """Ends the children, the broker last; what does not end in time is killed."""

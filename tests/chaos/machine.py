@@ -109,6 +109,7 @@ def _without_room(arena: Arena, classifier: str, fill: Callable[[], None], free:
     made = begin(arena, classifier)
     with ThreadPoolExecutor(1) as beside:
         fill()
+        arena.kill("curate-1")  # who starts it again has no room either
         try:
             later = beside.submit(begin, arena, classifier)
             time.sleep(FULL_S)
