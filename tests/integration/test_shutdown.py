@@ -15,15 +15,13 @@ import pytest
 from fastapi.testclient import TestClient
 from running_stack import RunningStack
 from servers import Server, postgresql, valkey
+from service_in_process import service_in_process
 from sqlalchemy import select
 
-from app import migrations, process
-from app.auth import SCOPES, create_key
-from app.db import engine_for, get_engine, reading, writing
-from app.main import create_app
+from app import process
+from app.db import reading
 from app.models import Work
 from app.queue import num_waiting
-from app.settings import get_settings
 
 FOREVER = {"epoch": 100, "bucket": 200_000, "dim": 300, "word_ngrams": 5}
 """A training of a classifier that takes far longer than a worker may take to stop."""
@@ -37,22 +35,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def api(
-    request: pytest.FixtureRequest, servers: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TestClient]:
+def api(request: pytest.FixtureRequest, servers: list[Server], tmp_path: Path) -> Iterator[TestClient]:
     env = {"TALKMILL_DATA_DIR": str(tmp_path), **servers[1].env, "TALKMILL_NUDGE_AGAIN_S": "600"}
-    if request.param == "postgresql":
-        env |= servers[0].env
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    get_settings.cache_clear()
-    migrations.upgrade()
-    with writing() as session:
-        _, token = create_key(session, "test", sorted(SCOPES))
-    yield TestClient(create_app(), headers={"Authorization": f"Bearer {token}"})
-    get_engine().dispose()
-    engine_for.cache_clear()
-    get_settings.cache_clear()
+    with service_in_process(env | servers[0].env if request.param == "postgresql" else env) as client:
+        yield client
 
 
 def _work(kind: str) -> Work:

@@ -14,14 +14,12 @@ import pytest
 from fastapi.testclient import TestClient
 from running_stack import RunningStack
 from servers import all_three
+from service_in_process import service_in_process
 from sqlalchemy import select
 
-from app import migrations, process
-from app.auth import SCOPES, create_key
-from app.db import engine_for, get_engine, reading, writing
-from app.main import create_app
+from app import process
+from app.db import reading
 from app.models import JobCheckpoint, JobFile, JobMetric, Work
-from app.settings import get_settings
 
 STEPS, EVERY, KEEP = 90, 10, 2
 TRAINER: dict[str, Any] = {
@@ -67,18 +65,10 @@ class Machine:
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """The API in this process, on PostgreSQL, Valkey and S3, which the workers that tests start find too."""
     folder = tmp_path_factory.mktemp("takeover")
-    with all_three(folder / "servers") as env, pytest.MonkeyPatch.context() as patch:
-        short = {"TALKMILL_LEASE_S": "3", "TALKMILL_SWEEP_EVERY_S": "0.5", "TALKMILL_NUDGE_AGAIN_S": "2"}
-        for name, value in {**env, **short, "TALKMILL_DATA_DIR": str(folder / "api")}.items():
-            patch.setenv(name, value)
-        get_settings.cache_clear()
-        migrations.upgrade()
-        with writing() as session:
-            _, token = create_key(session, "test", sorted(SCOPES))
-        yield TestClient(create_app(), headers={"Authorization": f"Bearer {token}"})
-        get_engine().dispose()
-        engine_for.cache_clear()
-    get_settings.cache_clear()
+    short = {"TALKMILL_LEASE_S": "3", "TALKMILL_SWEEP_EVERY_S": "0.5", "TALKMILL_NUDGE_AGAIN_S": "2"}
+    own = {**short, "TALKMILL_DATA_DIR": str(folder / "api")}
+    with all_three(folder / "servers") as env, service_in_process(env | own) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
