@@ -71,7 +71,7 @@ def test_long_work_is_given_back_in_time_and_costs_no_attempt(api: TestClient, t
     made = _classifier(api)
     worker = process.start([sys.executable, "-m", "worker", "--queues", "curate"], log=tmp_path / "worker.log")
     try:
-        RunningStack.wait_until(lambda: _trains(worker.pid), 60)
+        RunningStack.wait_until(lambda: _trains(worker.pid), 180)
         assert (_work("learn").state, _work("learn").attempt) == ("leased", 1)
         children = psutil.Process(worker.pid).children(recursive=True)
         told_at = time.monotonic()
