@@ -28,7 +28,7 @@ class RunningStack:
         self.process = process.start(
             command, on_parent_death=signal.SIGTERM, log=folder / "up.log", env={**os.environ, **(env or {})}
         )
-        self.wait_until(lambda: self.is_up() or self.process.poll() is not None, 60)
+        self.wait_until(lambda: self.is_up() or self.process.poll() is not None, 120)
         assert self.process.poll() is None, (folder / "up.log").read_text()
         self.http = httpx.Client(base_url=f"{self.state['url']}/v1", timeout=60, headers=self.authorization)
 
@@ -65,7 +65,7 @@ class RunningStack:
             assert time.monotonic() < deadline, "waited in vain"
             time.sleep(0.1)
 
-    def ended(self, path: str, timeout_s: float = 120) -> dict[str, Any]:
+    def ended(self, path: str, timeout_s: float = 240) -> dict[str, Any]:
         """Waits for a resource to end; returns it."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -83,7 +83,7 @@ def test_a_running_job_is_cancelled_and_its_processes_end(stack: RunningStack, v
     body = {"model": "scratch:tiny", "training_file": version["id"], "trainer": trainer}
     job = stack.http.post("/fine_tuning/jobs", json=body).json()
     path = f"/fine_tuning/jobs/{job['id']}"
-    stack.wait_until(lambda: stack.get(path)["progress"]["step"] > 2, 60)
+    stack.wait_until(lambda: stack.get(path)["progress"]["step"] > 2, 120)
     assert stack.get(path)["status"] == "running"
     assert stack.http.post(f"{path}/cancel").status_code == 200
     assert stack.ended(path, 40)["status"] == "cancelled"

@@ -251,7 +251,7 @@ def test_the_parts_run_one_by_one_on_machines_that_share_no_folder(tmp_path: Pat
                 body = {"files": [file.json()["id"]]}
                 version = client.post(f"/datasets/{dataset['id']}/versions", json=body).json()
                 path = f"/versions/{version['id']}"
-                RunningStack.wait_until(lambda: client.get(path).json()["status"] == "succeeded", 60)
+                RunningStack.wait_until(lambda: client.get(path).json()["status"] == "succeeded", 120)
                 exported = client.get(f"{path}/export", params={"format": "openai"}).text
                 assert len(exported.splitlines()) == 1
             assert [process.poll() for process in parts] == [None] * 3
