@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--backend", choices=BACKENDS, action="append", help="only this one")
     parser.add_argument("--only", action="append", help="only faults with this in their name")
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(f"seed {options.seed}", highlight=False)
     with closing(Scenario()) as scenario:
         outcomes = []
