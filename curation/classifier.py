@@ -1,16 +1,19 @@
-"""The classifier: fastText on characters and words, learned from labelled texts.
+"""The classifier: two fastText models on characters and words, learned from labelled texts.
 
 A text is folded (width, case) and cut into tokens: each character of a script without spaces is one, each word of
-others; word n-grams over them are character n-grams in Chinese, so no segmenter is needed. An artefact is a folder of
-`model.bin` and `classifier.json`; its digest is over both, without times or places. The same labels and settings give
-the same digest: one thread, and an order that follows from the texts' hashes.
+others; word n-grams over them are character n-grams in Chinese, so no segmenter is needed. A second model reads the
+same text as phrases, each with the n-grams of characters inside it: these know where a phrase begins and ends, and
+which word a misspelt one looks like. The two err on different texts, so the mean of their scores is better than either.
+
+An artefact is a folder of `model.bin`, `phrases.bin` and `classifier.json`; its digest is over all, without times or
+places. The same labels and settings give the same digest: one thread, and an order that follows from the texts' hashes.
 
 fastText crashes on a damaged model, so a model is opened only when its hash is the one of its training.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,9 +30,9 @@ from curation.segments import file_sha256
 if TYPE_CHECKING:
     from fasttext.FastText import _FastText
 
-FORMAT = "talkmill.classifier/1"
-PREPARATION = 1
-"""Raised with every change of `prepare`: an artefact is read only by the code that prepared its training."""
+FORMAT = "talkmill.classifier/2"
+PREPARATION = 2
+"""Raised with every change of `prepare` or `phrases`: an artefact is read only by the code of its training."""
 UNSUITABLE = (
     "1 true yes bad unsuitable unsafe offensive toxic abusive abuse spam nsfw insult hate harmful "
     "不合适 不适合 不良 违规 违禁 辱骂 有害 敏感 冒犯 攻击"
@@ -41,8 +44,9 @@ PIECE_TOKENS = 1_000
 BATCH_TEXTS = 10_000
 SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 TOKEN = rf"[^\W_{SPACELESS}]+|\S"
+PHRASE = rf"[^\W_{SPACELESS}]+|(?:[\w&&[{SPACELESS}]] ?)+|(?:[^\w\s] ?)+|_+"
 LONG_NUMBER = r"\d{4,}"
-MODEL, DESCRIPTION = "model.bin", "classifier.json"
+DESCRIPTION = "classifier.json"
 
 
 def prepare(texts: Sequence[str] | pl.Series) -> pl.Series:
@@ -50,6 +54,15 @@ def prepare(texts: Sequence[str] | pl.Series) -> pl.Series:
     given = texts if isinstance(texts, pl.Series) else pl.Series(texts, dtype=pl.String)
     folded = given.str.normalize("NFKC").str.to_lowercase()
     return folded.str.replace_all(LONG_NUMBER, "0000").str.extract_all(TOKEN).list.join(" ")
+
+
+def phrases(lines: pl.Series) -> pl.Series:
+    """Prepared texts as phrases between tabs: runs of a script without spaces, words of others, punctuation."""
+    return lines.str.extract_all(PHRASE).list.join("\t").str.replace_all(" ", "", literal=True)
+
+
+READINGS: Mapping[str, Callable[[pl.Series], pl.Series]] = {"model.bin": lambda lines: lines, "phrases.bin": phrases}
+"""How each model of an artefact is given prepared texts, by the name of its file."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +105,8 @@ class ClassifierRef:
 class Classifier:
     """A trained classifier, opened."""
 
-    def __init__(self, model: "_FastText", labels: Sequence[str]) -> None:
-        self._model = model
+    def __init__(self, models: "Mapping[str, _FastText]", labels: Sequence[str]) -> None:
+        self._models = [(READINGS[name], model) for name, model in models.items()]
         self.labels = tuple(labels)
         self._columns = {f"__label__{index}": index for index in range(len(self.labels))}
 
@@ -105,11 +118,17 @@ class Classifier:
             CurationError: it is not one, is damaged, or is of another version of Talkmill.
         """
         described = read_description(folder)
-        if file_sha256(folder / MODEL) != described["model_sha256"]:
-            raise CurationError(f"{folder / MODEL} is not the model that {DESCRIPTION} describes: train it again")
+        for name, sha256 in described["models_sha256"].items():
+            if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
+                raise CurationError(f"{folder / name} is not the model that {DESCRIPTION} describes: train it again")
+        return cls.open(folder, described["models_sha256"], described["labels"])
+
+    @classmethod
+    def open(cls, folder: Path, names: Iterable[str], labels: Sequence[str]) -> "Classifier":
+        """Opens models that are known to be whole, such as those just trained."""
         import fasttext
 
-        return cls(fasttext.load_model(str(folder / MODEL)), described["labels"])
+        return cls({name: fasttext.load_model(str(folder / name)) for name in names}, labels)
 
     def scores(self, texts: Sequence[str] | pl.Series) -> npt.NDArray[np.float64]:
         """Scores of `texts` (rows) for each of `labels` (columns); 0 to 1, rounded to 1e-4.
@@ -130,7 +149,7 @@ class Classifier:
         long = lines.filter(lines.str.len_bytes() >= 2 * PIECE_TOKENS)  # a token has a byte, and a space behind it
         if (long.str.count_matches(" ", literal=True) >= PIECE_TOKENS).any():
             return self._batch_of_long(lines.to_list())
-        return self._rows(lines.to_list()).round(4)
+        return self._rows(lines).round(4)
 
     def _batch_of_long(self, lines: Sequence[str]) -> npt.NDArray[np.float64]:
         """Texts of several pieces, of which fastText would read the first only."""
@@ -143,13 +162,19 @@ class Classifier:
             owners += [index] * len(cut)
         weights = np.array([len(piece) for piece in pieces], dtype=np.float64)
         sums = np.zeros((len(lines), len(self.labels)))
-        np.add.at(sums, owners, self._rows([" ".join(piece) for piece in pieces]) * weights[:, None])
+        np.add.at(sums, owners, self._rows(pl.Series([" ".join(piece) for piece in pieces])) * weights[:, None])
         means: npt.NDArray[np.float64] = (sums / np.bincount(owners, weights=weights)[:, None]).round(4)
         return means
 
-    def _rows(self, lines: list[str]) -> npt.NDArray[np.float64]:
-        """The model's own scores, in the order of our labels; its sums exceed one by rounding."""
-        names, values = self._model.predict(lines, k=len(self.labels))
+    def _rows(self, lines: pl.Series) -> npt.NDArray[np.float64]:
+        """The mean of the models' scores."""
+        read = [self._scored(model, reading(lines).to_list()) for reading, model in self._models]
+        mean: npt.NDArray[np.float64] = np.mean(read, axis=0)
+        return mean
+
+    def _scored(self, model: "_FastText", lines: list[str]) -> npt.NDArray[np.float64]:
+        """One model's own scores, in the order of our labels; its sums exceed one by rounding."""
+        names, values = model.predict(lines, k=len(self.labels))
         rows = np.repeat(np.arange(len(lines)), [len(found) for found in names])
         scores = np.zeros((len(lines), len(self.labels)))
         scores[rows, [self._columns[name] for found in names for name in found]] = np.concatenate(values)

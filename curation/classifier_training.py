@@ -27,9 +27,9 @@ from curation.classifier import (
     BATCH_TEXTS,
     DESCRIPTION,
     FORMAT,
-    MODEL,
     PIECE_TOKENS,
     PREPARATION,
+    READINGS,
     Classifier,
     Progress,
     description_digest,
@@ -45,6 +45,7 @@ MAX_LABELS = 1_000
 MAX_RECORDS = 2_000_000
 MAX_LABEL_CHARS = 200
 MAX_WEIGHTS = 64_000_000
+PHRASE_MIN_COUNT = 5
 MAX_COPIES = 20
 """How often a text of a rare label is repeated at most."""
 PROBE_TIMEOUT_S = 120
@@ -65,6 +66,8 @@ class Hyperparameters(BaseModel):
     """Tokens seen less often are not in the vocabulary."""
     bucket: int = Field(default=500_000, ge=1_000, le=4_000_000)
     """Places for n-grams, by hash."""
+    phrase_ngrams: int = Field(default=3, ge=0, le=6)
+    """Longest n-gram of characters inside a phrase, for the second model; 0 for the first alone, twice as fast."""
     loss: Literal["softmax", "ova"] = "softmax"
     """Scores that add up to one, or one for each label on its own."""
     balance: bool = True
@@ -129,10 +132,9 @@ def train_classifier(
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        tell("train", 0, 1)
-        _fit(labelled, chosen, train, labels, settings, folder)
+        models = _fit(labelled, chosen, train, labels, settings, folder, tell)
         tell("measure", 0, 1)
-        described = _describe(labelled, chosen, held, labels, settings, holdout, counts, folder)
+        described = _describe(labelled, chosen, held, labels, settings, holdout, counts, models, folder)
         _probe(folder)
         folder.chmod(0o755)
         folder.replace(out)
@@ -217,32 +219,58 @@ def _fit(
     labels: Sequence[str],
     settings: Hyperparameters,
     folder: Path,
-) -> None:
+    tell: Progress,
+) -> dict[str, str]:
+    """Trains the models one after the other; returns the hashes of their files."""
     import fasttext
 
-    source = folder / "train.txt"
-    number = {label: index for index, label in enumerate(labels)}
-    with source.open("w", encoding="utf-8") as file:
-        for key in _balanced(train, chosen) if settings.balance else train:
-            tokens = labelled.texts[key].split(" ")[:PIECE_TOKENS]
-            file.write(f"__label__{number[chosen[key]]} {' '.join(tokens)}\n")
-    model = fasttext.train_supervised(
-        str(source),
-        epoch=settings.epoch,
-        lr=settings.lr,
-        dim=settings.dim,
-        wordNgrams=settings.word_ngrams,
-        minn=2 if settings.char_ngrams >= 2 else settings.char_ngrams,
-        maxn=settings.char_ngrams,
-        minCount=settings.min_count,
-        bucket=settings.bucket,
-        loss=settings.loss,
-        thread=1,
-        seed=0,
-        verbose=0,
-    )
-    model.save_model(str(folder / MODEL))
+    keys = _balanced(train, chosen) if settings.balance else list(train)
+    marks = {label: f"__label__{index} " for index, label in enumerate(labels)}
+    lines = pl.Series([" ".join(labelled.texts[key].split(" ")[:PIECE_TOKENS]) for key in keys])
+    source, hashes = folder / "train.txt", {}
+    own = _own_settings(settings)
+    for done, (name, differing) in enumerate(own.items()):
+        tell("train", done, len(own))
+        with source.open("w", encoding="utf-8") as file:
+            file.writelines(
+                f"{marks[chosen[key]]}{line}\n" for key, line in zip(keys, READINGS[name](lines), strict=True)
+            )
+        model = fasttext.train_supervised(
+            str(source),
+            epoch=settings.epoch,
+            lr=settings.lr,
+            dim=settings.dim,
+            bucket=settings.bucket,
+            loss=settings.loss,
+            thread=1,
+            seed=0,
+            verbose=0,
+            **differing,
+        )
+        model.save_model(str(folder / name))
+        hashes[name] = file_sha256(folder / name)
+    tell("train", len(own), len(own))
     source.unlink()
+    return hashes
+
+
+def _own_settings(settings: Hyperparameters) -> dict[str, dict[str, int]]:
+    """What the models do not share, by file.
+
+    A phrase seen less than a few times is its n-grams only, as it will be in texts to come.
+    """
+    inside = settings.char_ngrams
+    tokens = {
+        "wordNgrams": settings.word_ngrams,
+        "minn": min(2, inside),
+        "maxn": inside,
+        "minCount": settings.min_count,
+    }
+    own = {"model.bin": tokens}
+    if settings.phrase_ngrams:
+        least = max(PHRASE_MIN_COUNT, settings.min_count)
+        own["phrases.bin"] = {"wordNgrams": 1, "minn": 1, "maxn": settings.phrase_ngrams, "minCount": least}
+    return own
 
 
 def _balanced(train: Sequence[bytes], chosen: dict[bytes, str]) -> list[bytes]:
@@ -262,12 +290,11 @@ def _describe(
     settings: Hyperparameters,
     holdout: float,
     counts: dict[str, int],
+    models: dict[str, str],
     folder: Path,
 ) -> dict[str, Any]:
-    """Measures the model on the held-out texts and writes its description."""
-    import fasttext
-
-    classifier = Classifier(fasttext.load_model(str(folder / MODEL)), labels)
+    """Measures the models on the held-out texts and writes their description."""
+    classifier = Classifier.open(folder, models, labels)
     metrics = measure(classifier, [labelled.texts[key] for key in held], [chosen[key] for key in held])
     records = hashlib.sha256()
     for key, label in chosen.items():
@@ -280,7 +307,7 @@ def _describe(
         "holdout": holdout,
         "library": {LIBRARY: version(LIBRARY), "numpy": np.__version__},
         "records_sha256": records.hexdigest(),
-        "model_sha256": file_sha256(folder / MODEL),
+        "models_sha256": models,
         "metrics": {**metrics, "counts": counts},
     }
     described["digest"] = description_digest(described)

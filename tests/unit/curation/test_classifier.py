@@ -8,13 +8,14 @@ import orjson
 import polars as pl
 import pytest
 
-from curation.classifier import Classifier, ClassifierRef, evaluate, prepare
+from curation.classifier import Classifier, ClassifierRef, evaluate, phrases, prepare
 from curation.classifier_training import train_classifier
 from curation.errors import CurationError, RecipeError
 from curation.recipe import Recipe, filter_ids, parse_recipe
 from curation.run import curate
 
 SMALL = {"bucket": 5_000}
+MODELS = ("model.bin", "phrases.bin")
 RUDE = ["滚开", "你真蠢", "去死吧", "shut up"]
 FINE = ["谢谢", "请问几点开门", "好的", "thank you"]
 
@@ -36,7 +37,8 @@ def test_the_same_labels_give_the_same_digest_whatever_their_order(folder: Path,
     again = train_classifier(_records()[::-1], tmp_path / "again", hyperparameters=SMALL)
     other = train_classifier(_records(39), tmp_path / "other", hyperparameters=SMALL)
     assert again["digest"] == ClassifierRef.at(folder).digest != other["digest"]
-    assert (tmp_path / "again" / "model.bin").read_bytes() == (folder / "model.bin").read_bytes()
+    for name in MODELS:
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "other"], "nothing is left beside"
 
 
@@ -86,10 +88,16 @@ def test_labels_that_teach_nothing_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_artefact_is_not_opened(folder: Path, tmp_path: Path) -> None:
-    model, described = (folder / "model.bin").read_bytes(), json.loads((folder / "classifier.json").read_bytes())
-    (tmp_path / "model.bin").write_bytes(model[:-9] + b"\xff" * 9)
-    (tmp_path / "classifier.json").write_text(json.dumps(described))
+@pytest.mark.parametrize("damaged", MODELS)
+def test_a_damaged_artefact_is_not_opened(folder: Path, tmp_path: Path, damaged: str) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert Classifier.load(tmp_path).predict(["去死吧"])[0].label == "1"
+    described = json.loads((folder / "classifier.json").read_bytes())
+    (tmp_path / damaged).write_bytes((folder / damaged).read_bytes()[:-9] + b"\xff" * 9)
+    with pytest.raises(CurationError, match="not the model"):
+        Classifier.load(tmp_path)
+    (tmp_path / damaged).unlink()
     with pytest.raises(CurationError, match="not the model"):
         Classifier.load(tmp_path)
     (tmp_path / "classifier.json").write_text(json.dumps({**described, "labels": ["0"]}))
@@ -113,6 +121,31 @@ def test_predictions_keep_the_order_and_every_text_is_read_to_its_end(folder: Pa
 
 def test_tokens_are_characters_of_han_and_words_of_latin() -> None:
     assert prepare(["Ｈｉ, café 我要退款123456次", " "]).to_list() == ["hi , café 我 要 退 款 0000 次", ""]
+
+
+def test_phrases_are_runs_of_han_words_of_latin_and_punctuation() -> None:
+    lines = prepare(["Ｈｉ, thank you！！ 我要 退款123456次。。别a_b", "", "。"])
+    expected = ["hi|,|thank|you|!!|我要退款|0000|次|。。|别|a|_|b", "", "。"]
+    assert [line.replace("\t", "|") for line in phrases(lines)] == expected
+
+
+def test_the_score_is_the_mean_of_two_models_one_of_which_may_be_left_out(folder: Path, tmp_path: Path) -> None:
+    alone = train_classifier(_records(), tmp_path / "alone", hyperparameters={**SMALL, "phrase_ngrams": 0})
+    assert sorted(path.name for path in (tmp_path / "alone").iterdir()) == ["classifier.json", "model.bin"]
+    assert alone["digest"] != ClassifierRef.at(folder).digest
+    texts = ["你真的蠢", "谢谢你，滚", "几点"]
+    first, second = (Classifier.open(folder, [name], ["0", "1"]).scores(texts) for name in MODELS)
+    assert abs(first - second).max() > 1e-3
+    assert abs(Classifier.load(folder).scores(texts) - (first + second) / 2).max() <= 1.01e-4
+    assert (Classifier.load(tmp_path / "alone").scores(texts) == first).all()
+
+
+def test_misspelt_words_are_known_by_their_letters(tmp_path: Path) -> None:
+    words = {"refund": ["refund please", "i want a refund"], "track": ["tracking number", "track my parcel"]}
+    records = [(f"{text} {n}", label) for label, texts in words.items() for text in texts for n in range(30)]
+    train_classifier(records, tmp_path / "c", hyperparameters=SMALL)
+    predicted = Classifier.load(tmp_path / "c").predict(["refundd", "trackng", "refunds", "tracked"])
+    assert [one.label for one in predicted] == ["refund", "track", "refund", "track"]
 
 
 def _recipe(folder: Path, **config: object) -> Recipe:
@@ -193,5 +226,5 @@ def test_real_labels_reach_the_measured_quality(shared_data: Path, tmp_path: Pat
         return [(row["text"], str(row["label"])) for row in rows]
 
     metrics = train_classifier(read("cls.cold.train.jsonl"), tmp_path / "cold")["metrics"]
-    assert metrics["macro_f1"] > 0.88
+    assert metrics["macro_f1"] > 0.89
     assert evaluate(tmp_path / "cold", read("cls.cold.dev.jsonl"))["macro_f1"] > 0.885
