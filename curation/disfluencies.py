@@ -13,8 +13,12 @@ import polars as pl
 
 from curation.text_blocks import in_blocks
 
-LONG_CHARS = range(3, 11)
-"""Lengths of what is looked for twice in a row."""
+DISTANCES = range(1, 13)
+"""How far apart, in characters, what is said twice stands."""
+RESUMED_DISTANCES = range(3, 9)
+"""Where the last character, or the last two of five and more, may differ: the beginning of something else."""
+FIRST_HAN, HAN_CHARS = 0x4E00, 0x9FFF - 0x4E00 + 1
+PAUSE_POINTS = np.array([ord(character) for character in "，,、… "], dtype=np.uint32)
 S = r"\s\x1c-\x1f"
 """White space as Python sees it."""
 START = rf"(?:^|[，,。.！!？?；;：:、…{S}])"
@@ -24,11 +28,14 @@ WORD = f"[{HAN}A-Za-z0-9]"
 ALONE = ("(?:^|[^A-Za-z0-9_'-])", "(?:$|[^A-Za-z0-9_'-])")
 
 FILLERS = [
-    r"[嗯呃唔]",
+    r"[嗯呃唔诶]",
     rf"{START}额",
     rf"^[嗯呃唔额欸诶啊哦噢喔唉哎.!！，,、。…~～{S}]+$",
     r"(?i)^(?:um|uh|er|hm|m+-?h)",
     rf"{START}[啊哦噢喔唉哎欸诶]+[啊哦噢喔唉哎欸诶，,、…]",
+    rf"{START}(?:[啊欸哎唉][{HAN}]|就是[{HAN}])|[{HAN}][唉欸哎]|[{HAN}][啊呐嘛呀呢吧][{HAN}]|[{HAN}，,][哦噢][{HAN}]|[{HAN}]{{3}}嘛[，,]",
+    rf"怎么说呢[{HAN}]|[是对]吧[{HAN}]|那个什么[{HAN}]|那个[啥那就都也不有我你他她它咱]|一个那个|这个这|那种那|一个一|就是就|(?:然后|那种|一[个些]|[了对])就是|就就"
+    rf"|[{HAN}]就[我他她]|什么的",
     rf"{START}(?:那个|这个|就是|就是说|然后呢?|怎么说呢|我跟你讲|你知道吧)(?:[，,、…]|\.\.\.)",
     r"[那这]个[，,、…]*(?:那个|这个)+[，,、…]",
     rf"[{HAN}][，,、][{S}]*(?:那个|就是说)[，,、…]+[{HAN}]",
@@ -38,20 +45,20 @@ FILLERS = [
 ]
 REPAIRS = [
     r"(?:^|[^对])不对|[哦噢啊]不|不是不是|[说讲]错了|口误",
-    rf"(?i)[,{S}](?:no[,{S}]+(?:wait|sorry|i mean|actually)|wait[,{S}]+no|sorry[,{S}]+no|scratch that|i mean|or rather"
-    rf"|make that|sorry)[,{S}]",
+    rf"(?i)[,{S}](?:no|nope|wait|sorry|i'm sorry|actually|rather|instead|i meant?|make that|scratch that|let me say"
+    rf"|tell me|i want to know|or[,{S}]+(?:u|e)[a-z]+)[,{S}]",
 ]
 GRAMMAR = [r"的的", rf"了了(?:[，。！？,.!?{S}]|$)", r"吗吗|呢呢|吧吧", r"[，、；][，、；]"]
 
 
-def repetitions(stuttered: str, phrases: str, begun: str, words: str) -> list[str]:
-    """Signs of what is said twice with a pause between or none, from the characters, phrases and words looked for."""
+def repetitions(stuttered: str, words: str) -> list[str]:
+    """Signs of what is said twice with a pause between or none, from the characters and words looked for."""
     between = rf"[，,、…{S}]"
     return [
+        rf"{START}(?:[我你他她它咱](?:那个|就是|也是|一个)[我你他她它咱])",
+        rf"(?:{'|'.join(f'{c}[{HAN}]{c}' for c in '我你他她它咱就跟也都还去')})",
         rf"(?:{'|'.join(c + c for c in stuttered)}){WORD}",
         rf"{START}(?:{'|'.join(f'{c}{between}+{c}' for c in stuttered)}){WORD}",
-        "|".join(f"{phrase}{between}*{phrase}" for phrase in phrases.split("|")),
-        rf"{START}(?:{'|'.join(f'{c}[{HAN}]{{1,7}}[，,、…]+[{S}]*{c}[{HAN}]' for c in begun)})",
         rf"(?i)(?:{'|'.join(f'{word}[,…{S}]+{word}' for word in words.split('|'))})[{S}]",
     ]
 
@@ -70,26 +77,34 @@ def repeat_words(texts: pl.Series) -> pl.Series:
     return found
 
 
-def repeat_han(texts: pl.Series) -> pl.Series:
-    """Which texts hold a Chinese character three times in a row, or a run of LONG_CHARS of them twice."""
-    found = np.zeros(len(texts), dtype=np.bool_)
+def repeat_han(texts: pl.Series, doubled: str) -> pl.Series:
+    """Which texts say Chinese characters twice in a row, pauses and one character between them set aside.
+
+    Characters of `doubled` count from three in a row on.
+    """
+    found, expected = np.zeros(len(texts), dtype=np.bool_), np.zeros(HAN_CHARS, dtype=np.bool_)
+    expected[[ord(character) - FIRST_HAN for character in doubled]] = True
     for block in in_blocks(texts):
-        found[block.texts_at(np.flatnonzero(_repeats(block.points)))] = True
+        points = block.points
+        said = np.flatnonzero(~np.isin(points, PAUSE_POINTS))
+        found[block.texts_at(said[_repeats(points[said], expected)])] = True
     return pl.Series(found)
 
 
-def _repeats(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """Where a repeat begins, for code points of texts with line breaks between."""
-    han = (points >= 0x4E00) & (points <= 0x9FFF)
-    found = np.zeros(len(points), dtype=np.bool_)
-    if len(points) > 2:
-        twice = (points[1:] == points[:-1]) & han[1:]
-        found[:-2] = twice[1:] & twice[:-1]
-    for length in LONG_CHARS:
-        if len(points) < 2 * length:
-            break
-        same = (points[length:] == points[:-length]) & han[length:]
-        runs = same[2:] & same[1:-1] & same[:-2]
-        for place in np.flatnonzero(runs[: len(same) - length + 1]):
-            found[place] |= bool(same[place : place + length].all())
-    return found
+def _repeats(points: npt.NDArray[np.uint32], expected: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Where repeats begin, for code points of texts with line breaks between."""
+    begins = []
+    han = (points >= FIRST_HAN) & (points < FIRST_HAN + HAN_CHARS)
+    for distance in DISTANCES:
+        same = points[distance:] == points[:-distance]
+        same &= han[distance:]
+        places = np.flatnonzero(same)
+        if distance == 1:
+            triple = np.flatnonzero(same[1:] & same[:-1])
+            begins += [triple, places[~expected[points[places] - FIRST_HAN]]]
+            continue
+        # of n equal characters in a row, the last is n - 1 places after the first
+        run = distance - (distance in RESUMED_DISTANCES) - (distance in RESUMED_DISTANCES and distance > 4)
+        ends = places[run - 1 :]
+        begins.append(places[: len(ends)][ends - places[: len(ends)] == run - 1])
+    return np.concatenate(begins)

@@ -14,7 +14,9 @@ PARTS = st.sampled_from(
     ["嗯", "呃", "额", "啊", "哦", "唉", "那个", "这个", "就是", "就是说", "然后呢", "怎么说呢", "我", "你", "我想", "查话费", "好好", "天天",
      "研究", "可以", "三三", "百", "不对", "说错了", "口误", "是", "去北京", "去上海", "的", "目的", "了", "吗", "呢", "，", "，", "、", "。", "…", "...",
      "？", "~", " ", " ", "\n", "\x1c", "\u3000", "um", "Uh", "uhm", "er", "Hmm", "uh-huh", "mhm", "you know", "I mean", "like", "so yeah",
-     "I", "the", "The", "want", "to", "want to", "pay", "no", "wait", "sorry", "actually", "scratch that", "5", "'", "-", "_", ",", ".", "K", "\u212a", "ſ", "店小二"]
+     "I", "the", "The", "want", "to", "want to", "pay", "no", "wait", "sorry", "actually", "scratch that", "5", "'", "-", "_", ",", ".", "K", "\u212a", "ſ", "店小二",
+     "特", "特别", "早", "早上", "上海", "海关", "嘛", "吧", "呀", "诶", "哎", "什么", "什么的", "怎么说呢", "一个", "那种", "也", "都", "还", "跟", "我们", "因为",
+     "or", "rather", "make that", "I meant", "nope", "instead", "Paris", "when", "what", "a"]
 )  # fmt: skip
 TEXT = st.one_of(st.lists(PARTS, max_size=9).map("".join), st.lists(PARTS, max_size=9).map(" ".join))
 CONFIG = st.builds(
@@ -25,6 +27,7 @@ CONFIG = st.builds(
     grammar=st.booleans(),
     extra_fillers=st.sampled_from([(), ("店小二", "研究")]),
     keep=st.sampled_from([(), ("我我想",)]),
+    user_words=st.sampled_from([(), ("特特", "海海")]),
 )
 
 

@@ -33,6 +33,24 @@ ROOT = Path(__file__).parent.parent.parent.parent
         ("嗯嗯", "嗯。"),
         ("Um, can you help me", "Can you help me"),
         ("I want to to fly to Boston, no wait, to Denver", "I want to fly to Denver"),
+        ("这个套餐特特别划算", "这个套餐特别划算"),
+        ("请另另一个客服联系我", "请另一个客服联系我"),
+        ("早早上送到就行", "早上送到就行"),
+        ("你们总会总会晚一天", "你们总会晚一天"),
+        ("这个月一定一定要退", "这个月一定要退"),
+        ("我的快递我的快递还没到", "我的快递还没到"),
+        ("我就我想改一下地址", "我想改一下地址"),
+        ("我打电打电话问过了", "我打电话问过了"),
+        ("应，应该是昨天寄出的", "应该是昨天寄出的"),
+        ("师傅打打起来电话就不停", "师傅打起来电话就不停"),
+        ("快递员啊说明天再来", "快递员说明天再来"),
+        ("就是我想问一下话费", "我想问一下话费"),
+        ("我觉得怎么说呢不太合适", "我觉得不太合适"),
+        ("诶客服你好", "客服你好"),
+        ("I need the blue one, sorry, I meant the red one", "I need the red one"),
+        ("Where was no what was the price of it?", "What was the price of it?"),
+        ("We fly from Paris no sorry Rome", "We fly from Rome"),
+        ("Is there a table for 4 no wait 5 people", "Is there a table for 5 people"),
     ],
 )
 def test_spoken_language_is_smoothed(spoken: str, written: str) -> None:
@@ -43,7 +61,11 @@ def test_spoken_language_is_smoothed(spoken: str, written: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["那个套餐多少钱", "看看", "天天", "慢慢来", "研究研究", "高高兴兴", "谢谢谢谢", "好好好", "适合您，您可以去", "额度是多少", "哈哈哈",
-     "我的号码不对，我的号码是123", "对不对", "为了了解的的确确", "您说的那个，我知道了", "订单号112233445566", "《ER》", "that is all I had had"],
+     "我的号码不对，我的号码是123", "对不对", "为了了解的的确确", "您说的那个，我知道了", "订单号112233445566",
+     "上海海关", "中国国家队", "目的地地铁站", "可可西里", "呷哺呷哺", "拼多多", "一步一步来", "介绍介绍", "考虑考虑北京", "越来越好", "许许多多", "散散步",
+     "非常非常好", "好的好的", "知道不知道", "几点到几点", "我怕我忘了", "他跟他说过", "是不是不行", "哈尔滨", "酒吧街", "是做什么的", "就是他", "那就他家吧",
+     "我要那个红色的", "把那个订单取消", "因为下雨所以没送", "编号二零一一三五", "一九九九年", "There is no problem", "Sorry, no refunds",
+     "I would rather stay", "What is no longer there", "《ER》", "that is all I had had"],
 )  # fmt: skip
 def test_correct_language_survives(text: str) -> None:
     assert smooth(text, SmoothDisfluency()) == []

@@ -1,0 +1,196 @@
+"""Repetitions in Chinese: stuttered characters, words and phrases said twice, and sentences begun again.
+
+Rules find what stands twice; jieba's words and lexicons of what is doubled on purpose (天天, 研究研究, 一步一步) tell
+which of it is a slip. The last of what was said is kept.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from curation.smoothing.words import Vocabulary, Words
+
+Span = tuple[int, int]
+
+LEXICON = json.loads((Path(__file__).parent.parent / "lexicons" / "spoken_language.json").read_text("utf-8"))
+STUTTERED = LEXICON["stuttered"]
+"""Characters that never stand doubled in correct text; a doubled one is a stutter."""
+DOUBLED = LEXICON["doubled"]
+"""Characters doubled so often on purpose (谢谢, 看看) that a text with nothing else is not looked at."""
+REDUPLICATED = frozenset(LEXICON["reduplicated"] + DOUBLED)
+EMPHATIC = frozenset(LEXICON["emphatic_characters"] + LEXICON["numerals"])
+NUMERALS = frozenset(LEXICON["numerals"])
+EMPHATIC_WORDS = frozenset(LEXICON["emphatic_words"].split())
+UNREDUPLICATED = frozenset(LEXICON["unreduplicated"].split())
+FUNCTIONAL = frozenset(LEXICON["function_characters"])
+ANSWERS = frozenset(LEXICON["answers"].split())
+
+HAN = "\u4e00-\u9fff"
+WORD = f"[{HAN}A-Za-z0-9]"
+PAUSES = "，,、… "
+START = "(?:(?<=^)|(?<=[，,。.！!？?；;：:、…\\s]))"
+MAX_CHARS = 12
+"""Longest phrase that is looked for twice."""
+
+BEGUN_WORDS: dict[str, str] = LEXICON["begun_words"]
+"""What goes on with a character of REDUPLICATED as one word: 早早上 stands for 早上, though 早早 is a word."""
+COMPLEMENTED = re.compile("[了着过完烂死]|到(?![底达期])|起来|不[到了见完]|回家")
+"""What follows no reduplicated verb: 打打起来 is a slip, 打打球 is none."""
+PHRASE = re.compile(rf"([{HAN}]{{3,{MAX_CHARS}}}?)\1")
+PAIR = re.compile(rf"([{HAN}]{{2}})\1+")
+CHARACTER = re.compile(rf"([{HAN}])\1+")
+PAUSED_CHARACTER = re.compile(rf"{START}([{HAN}])(?:[，,… ]{{1,3}}\1){{1,8}}(?=[{HAN}])")
+BEGUN_WORD = re.compile(rf"(?<=[{HAN}])([{HAN}])[，,]\1(?=[{HAN}])")
+PAUSED = re.compile(rf"{START}([{HAN}]{{2,{MAX_CHARS}}}?)(?:[，,… ]{{1,3}}\1){{1,8}}(?=[{HAN}])")
+PRONOUNS = "我你他她它咱"
+TAKING_PRONOUNS = "说有在跟和对把将想怕教要看给问听让叫陪帮求祝是连比为替像"
+"""What a second pronoun may follow: 我怕我, 他跟他."""
+QUESTION = re.compile("[是能会要有好可对行想去][不没]")
+"""Beginning of a question with a verb on either side: 是不|是不小."""
+RESUMED = re.compile(rf"([{HAN}]{{2,6}})([{HAN}])\1(?=[{HAN}])")
+BEGUN_AGAIN = (
+    re.compile(rf"([{PRONOUNS}])(?![们{TAKING_PRONOUNS}])[{HAN}]\1(?!们)(?=[{HAN}])"),
+    re.compile(rf"{START}([{PRONOUNS}])(?:那个|就是|也是|一个)\1(?!们)(?=[{HAN}])"),
+    re.compile(rf"([就跟也都还去])(?![近一是不没了])[{HAN}]\1(?=[{HAN}])"),
+    re.compile(rf"{START}([{HAN}]{{3,6}})(?:[{HAN}](?!对)[{HAN}]?|[嘛吧啊呢的情][，,])\1(?=[{HAN}])"),
+)
+"""Sentences begun again with one or two characters between: 我就我想."""
+CONNECTING = frozenset("到镇区村园路馆站景或和跟与不没比从也还对打听校又更再当先做买长国过一中")
+"""Characters that join two equal words in correct text: 几点到几点, 知道不知道."""
+OBJECTS = frozenset("了过着到的得")
+"""What follows a verb that was not reduplicated to soften it: 介绍介绍了 is a slip, 介绍介绍 is none."""
+
+
+def repetitions(vocabulary: Callable[[], Vocabulary]) -> Iterator[Callable[[str], Iterator[Span]]]:
+    """The rules, each from a text to spans, in the order in which they are tried."""
+    for rule in (_phrases, _pairs, _characters, _paused, _resumed):
+        yield partial(rule, vocabulary=vocabulary)
+
+
+def _characters(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
+    words: Words | None = None
+    for match in CHARACTER.finditer(text):
+        (start, end), unit = match.span(), match[1]
+        if unit in STUTTERED:
+            if re.match(WORD, text[end : end + 1]):
+                yield start, end - 1
+        elif end - start > 2:
+            if unit not in EMPHATIC:
+                yield start, end - 1
+        elif unit not in DOUBLED and not (unit in NUMERALS and (unit != "一" or _is_figure(text, start, end))):
+            words = words or vocabulary().words(text)
+            if _is_stutter(text, words, start, vocabulary()):
+                yield start, end - 1
+
+
+def _is_figure(text: str, start: int, end: int) -> bool:
+    return not NUMERALS.isdisjoint(text[max(0, start - 1) : start] + text[end : end + 1])
+
+
+def _is_stutter(text: str, words: Words, start: int, vocabulary: Vocabulary) -> bool:
+    """Whether the first of two equal characters is a word begun too early: 特|特别, but neither 天天 nor 上海|海关."""
+    (at, first), (_, second) = words.at(start), words.at(start + 1)
+    unit = second[0]
+    follower = text[start + 2 : start + 6]
+    if follower[:1] == follower[1:2] != "":  # 高高兴兴
+        return False
+    if unit in REDUPLICATED and follower and not text[start - 1 : start].startswith(tuple("唯万统第")):
+        if follower[0] in BEGUN_WORDS.get(unit, ""):
+            return True
+        if COMPLEMENTED.match(follower) and (vocabulary.tag(unit) or "").startswith("v"):
+            return True
+    if at + len(first) > start + 1:  # both in one word
+        is_short = at == start and len(first) == 2 and unit not in REDUPLICATED
+        return is_short and follower != "" and vocabulary.holds(unit + follower[0])
+    if len(second) > 1:
+        is_part = len(first) > 1 and (vocabulary.holds(first) or first.isascii())
+        return not is_part and unit not in "好大小上"
+    return len(first) == 1 and unit not in REDUPLICATED and unit not in NUMERALS
+
+
+def _pairs(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
+    for match in PAIR.finditer(text):
+        start, end, unit = match.start(), match.end(), match[1]
+        if (
+            unit[0] == unit[1]
+            or NUMERALS.issuperset(unit)
+            or unit in EMPHATIC_WORDS
+            or unit[0] in "很太"
+            or QUESTION.match(unit)
+        ):
+            continue
+        words = vocabulary().words(text[end - 2 : end + 4])
+        is_begun = len(words.at(0)[1]) > 2 and not vocabulary().holds(unit)  # 打电|打电话
+        is_correct = _is_reduplicated(unit, text[end : end + 1], vocabulary()) or _is_answer(text, start, end)
+        if is_begun or not is_correct:
+            yield start, end - 2
+
+
+def _is_answer(text: str, start: int, end: int) -> bool:
+    """Whether a whole clause is one word said twice."""
+    return (start == 0 or not re.match(WORD, text[start - 1])) and not re.match(WORD, text[end : end + 1])
+
+
+def _is_reduplicated(unit: str, follower: str, vocabulary: Vocabulary) -> bool:
+    if vocabulary.holds(unit + unit):
+        return True
+    if unit in UNREDUPLICATED:
+        return False
+    tag = vocabulary.tag(unit)
+    if tag is None:
+        return FUNCTIONAL.isdisjoint(unit) or (unit[0] in NUMERALS and follower in "地的来") or unit[1] == "着"
+    if unit[0] in NUMERALS or tag == "m":
+        return unit != "一个" or follower in tuple("地的来去说看问讲做办查试")
+    if tag in ("v", "vn", "vi", "a", "z", "o"):
+        return not follower or (follower not in OBJECTS and tag != "a")
+    return False
+
+
+def _phrases(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
+    for match in PHRASE.finditer(text):
+        unit = match[1]
+        half = len(unit) // 2
+        if len(set(unit)) > 1 and not (len(unit) % 2 == 0 and unit[:half] == unit[half:]) and not _is_number(unit):
+            yield match.start(), match.end() - len(unit)
+
+
+def _is_number(unit: str) -> bool:
+    """Whether a phrase holds digits or figures read one by one."""
+    return any(a in NUMERALS and b in NUMERALS for a, b in zip(unit, unit[1:] + unit[:1], strict=True))
+
+
+def _paused(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
+    for match in PAUSED_CHARACTER.finditer(text):
+        if match[1] not in EMPHATIC and match[1] not in REDUPLICATED:
+            yield match.start(), match.end() - 1
+    for match in PAUSED.finditer(text):
+        unit = match[1]
+        if unit not in ANSWERS and unit not in EMPHATIC_WORDS and len(set(unit)) > 1 and not _is_number(unit):
+            yield match.start(), match.end() - len(unit)
+    words: Words | None = None
+    for match in BEGUN_WORD.finditer(text):
+        words = words or vocabulary().words(text)
+        (at, first), (_, second) = words.at(match.start()), words.at(match.end() - 1)
+        is_word = len(second) == 1 and match[1] not in "您是会对的好行嗯哦" + PRONOUNS
+        if (
+            at == match.start()
+            and len(first) == 1
+            and (is_word or (len(second) > 1 and vocabulary().holds(second[:2])))
+        ):
+            yield match.start(), match.end() - 1
+
+
+def _resumed(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
+    """我是国我是国民: what was said again with one character between, which was the beginning of something else."""
+    for match in RESUMED.finditer(text):
+        unit, between = match[1], match[2]
+        if len(set(unit)) == 1 or between in CONNECTING or between in unit or not NUMERALS.isdisjoint(unit + between):
+            continue
+        if between == "的" and vocabulary().tag(unit) not in (None, "r", "d", "c", "p"):
+            continue
+        yield match.start(), match.end() - len(unit)
+    for pattern in BEGUN_AGAIN:
+        for match in pattern.finditer(text):
+            yield match.start(), match.end() - len(match[1])
