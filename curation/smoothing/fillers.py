@@ -25,13 +25,12 @@ BEGINNINGS = (
 """What a sentence begins with, so that 就是 before it says nothing: 就是我想问一下, but not 就是他 or 就是这家."""
 
 FILLERS_ZH = [
-    (frozenset("嗯呃唔诶"), re.compile(rf"[嗯呃唔诶]+(?:{PAUSE}*[嗯呃唔诶]+)*{PAUSE}*")),
+    (frozenset("嗯呃唔诶"), re.compile(rf"(?!嗯呢)[嗯呃唔诶]+(?:{PAUSE}*[嗯呃唔诶]+)*(?!呢){PAUSE}*")),
     (frozenset("额"), re.compile(rf"{START}额+(?:{PAUSE}+|(?=[我你他这那就是想要]))")),
     (frozenset("啊哦噢喔唉哎欸"), re.compile(rf"{START}(?:[啊哦噢喔唉哎欸]{{2,}}|[啊哦噢喔唉哎欸]+(?=[，,、…]))[，,、…~～\s]*")),
     (frozenset("啊哎唉欸"), re.compile(rf"{START}啊+(?=[{HAN}])|{START}[哎唉欸]+(?![呀哟呦约吆])(?=[{HAN}])|{MID}[唉欸哎](?![呀哟呦约吆])")),
     (frozenset("啊呐"), re.compile(rf"{MID}[啊呐](?=[{HAN}])(?![啊哦吗嘛吧呀呢]|什么的|[是]的)")),
     (frozenset("嘛呀呢吧"), re.compile(rf"{MID}(?:[嘛呀]|(?<![这那毛])呢(?![绒子料喃])|(?<![酒网餐书茶烤咖贴])吧(?![台友员嗒唧]))(?=[{HAN}])(?![啊哦吗嘛吧呀呢的])")),
-    (frozenset("嘛"), re.compile(rf"(?<=[{HAN}]{{3}})嘛(?=[，,])")),
     (frozenset("哦噢"), re.compile(rf"(?:{MID}|(?<=[，,]))[哦噢](?=[{HAN}])(?![啊哦吗嘛吧呀呢])")),
     (frozenset("那这就然怎我你"), re.compile(rf"{START}(?:那个|这个|就是|就是说|然后呢?|怎么说呢|我跟你讲|你知道吧)(?:[，,、…]+|\.{{3,}})\s*")),
     (frozenset("那这"), re.compile(r"(?:那个|这个)[，,、…]*(?:那个|这个){1,8}[，,、…]+")),

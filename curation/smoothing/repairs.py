@@ -22,7 +22,7 @@ HESITATES = re.compile(rf"(?<![\w'-])(?:{HESITATION})(?![\w'-])", re.IGNORECASE)
 TAKES_BACK = re.compile(rf"(?<![\w'-])(?:{TAKING_BACK})(?![\w'-])", re.IGNORECASE)
 CERTAIN = re.compile(
     r"no[,\s]+wait|wait[,\s]+no|no[,\s]+sorry|sorry[,\s]+no|no[,\s]+i'?m sorry|no[,\s]+no(?![\w'])|no[,\s]+i meant?|no[,\s]+actually|no[,\s]+make|no[,\s]+rather"
-    r"|or[,\s]+(?:rather|wait|make|actually|sorry)|(?:uh+|um+|er+)[,\s]+(?:no|i meant?|rather|actually|make|sorry)|make that|scratch that|i meant",
+    r"|or[,\s]+(?:rather|wait|make|actually|sorry)|(?:uh+|um+|er+)[,\s]+(?:no|i meant?|rather|actually|make|sorry)|^,\s*make that|scratch that|i meant",
     re.IGNORECASE,
 )  # fmt: skip
 WORD = re.compile(r"[\w'-]+")

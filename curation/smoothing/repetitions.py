@@ -43,9 +43,9 @@ PAIR = re.compile(rf"([{HAN}]{{2}})\1+")
 CHARACTER = re.compile(rf"([{HAN}])\1+")
 PAUSED_CHARACTER = re.compile(rf"{START}([{HAN}])(?:[，,… ]{{1,3}}\1){{1,8}}(?=[{HAN}])")
 BEGUN_WORD = re.compile(rf"(?<=[{HAN}])([{HAN}])[，,]\1(?=[{HAN}])")
-PAUSED = re.compile(rf"{START}([{HAN}]{{2,{MAX_CHARS}}}?)(?:[，,… ]{{1,3}}\1){{1,8}}(?=[{HAN}])")
+PAUSED = re.compile(rf"{START}([{HAN}]{{2,{MAX_CHARS}}}?)(?:[，,…]{{1,3}}\1){{1,8}}(?=[{HAN}])")
 PRONOUNS = "我你他她它咱"
-TAKING_PRONOUNS = "说有在跟和对把将想怕教要看给问听让叫陪帮求祝是连比为替像"
+TAKING_PRONOUNS = "说有在跟和对把将想怕教要看给问听让叫陪帮求祝是其连比为替像"
 """What a second pronoun may follow: 我怕我, 他跟他."""
 QUESTION = re.compile("[是能会要有好可对行想去][不没]")
 """Beginning of a question with a verb on either side: 是不|是不小."""
@@ -53,11 +53,11 @@ RESUMED = re.compile(rf"([{HAN}]{{2,6}})([{HAN}])\1(?=[{HAN}])")
 BEGUN_AGAIN = (
     re.compile(rf"([{PRONOUNS}])(?![们{TAKING_PRONOUNS}])[{HAN}]\1(?!们)(?=[{HAN}])"),
     re.compile(rf"{START}([{PRONOUNS}])(?:那个|就是|也是|一个)\1(?!们)(?=[{HAN}])"),
-    re.compile(rf"([就跟也都还去])(?![近一是不没了])[{HAN}]\1(?=[{HAN}])"),
+    re.compile(rf"([就跟也都还去])(?![近一是不没了])[{HAN}]\1(?!近)(?=[{HAN}])"),
     re.compile(rf"{START}([{HAN}]{{3,6}})(?:[{HAN}](?!对)[{HAN}]?|[嘛吧啊呢的情][，,])\1(?=[{HAN}])"),
 )
 """Sentences begun again with one or two characters between: 我就我想."""
-CONNECTING = frozenset("到镇区村园路馆站景或和跟与不没比从也还对打听校又更再当先做买长国过一中")
+CONNECTING = frozenset("到镇区村园路馆站景或和跟与不没比从也还就对打听校又更再当先做买长国过一中")
 """Characters that join two equal words in correct text: 几点到几点, 知道不知道."""
 OBJECTS = frozenset("了过着到的得")
 """What follows a verb that was not reduplicated to soften it: 介绍介绍了 is a slip, 介绍介绍 is none."""
@@ -106,7 +106,7 @@ def _is_stutter(text: str, words: Words, start: int, vocabulary: Vocabulary) -> 
         return is_short and follower != "" and vocabulary.holds(unit + follower[0])
     if len(second) > 1:
         is_part = len(first) > 1 and (vocabulary.holds(first) or first.isascii())
-        return not is_part and unit not in "好大小上"
+        return not is_part and unit not in "好大小上镇村路便西和中歌州国剧片馆"
     return len(first) == 1 and unit not in REDUPLICATED and unit not in NUMERALS
 
 
