@@ -106,7 +106,7 @@ def _is_stutter(text: str, words: Words, start: int, vocabulary: Vocabulary) -> 
         return is_short and follower != "" and vocabulary.holds(unit + follower[0])
     if len(second) > 1:
         is_part = len(first) > 1 and (vocabulary.holds(first) or first.isascii())
-        return not is_part and unit not in "好大小上镇村路便西和中歌州国剧片馆"
+        return not is_part and unit not in "好大小上镇村路便西和中歌州国剧片馆解"
     return len(first) == 1 and unit not in REDUPLICATED and unit not in NUMERALS
 
 
