@@ -148,6 +148,18 @@ def test_misspelt_words_are_known_by_their_letters(tmp_path: Path) -> None:
     assert [one.label for one in predicted] == ["refund", "track", "refund", "track"]
 
 
+def test_a_few_texts_are_read_more_often_than_many_unless_told(tmp_path: Path) -> None:
+    signs = [(f"{sign * 2}{chr(0x4E00 + n)}", sign) for n in range(2_000) for sign in "是否"]
+    few, some, many, told = (
+        train_classifier(records, tmp_path / str(index), hyperparameters={**SMALL, **given})
+        for index, (records, given) in enumerate(
+            [(signs[:200], {}), (signs, {}), (signs * 3, {}), (signs[:200], {"epoch": 3})]
+        )
+    )
+    passes = [one["hyperparameters"]["epoch"] for one in (few, some, many, told)]
+    assert passes == [60, round(50_000 / 3_600), round(50_000 / 3_600), 3], "texts given twice are one text"
+
+
 def _recipe(folder: Path, **config: object) -> Recipe:
     body = {"operators": [{"kind": "classify_text", "classifier": str(folder), **config}]}
     assert filter_ids(body) == {str(folder)}
