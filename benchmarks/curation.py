@@ -47,7 +47,11 @@ def main() -> int:
         run_interleaved(wanted, options.repeats, lambda line: print(line, file=sys.stderr))
     table = [row(case, next(c for c in wanted if c.name == "limit")) for case in wanted]
     show(table)
-    found = {"machine": machine(), "options": {k: str(v) for k, v in vars(options).items() if k != "out"}, "cases": table}
+    found = {
+        "machine": machine(),
+        "options": {k: str(v) for k, v in vars(options).items() if k != "out"},
+        "cases": table,
+    }
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", "utf-8")
     return 0
