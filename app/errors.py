@@ -107,9 +107,6 @@ class Unavailable(ApiError):  # noqa: N818
     status = 503
 
 
-ERRORS = (BadRequest, Unauthorized, Forbidden, NotFound, Conflict, Unprocessable)
-
-
 def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, for its OpenAPI description."""
     kinds: tuple[type[ApiError], ...] = (*errors, Unauthorized, Forbidden, Unprocessable)

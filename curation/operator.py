@@ -98,10 +98,6 @@ class ConversationProposals:
     """Conversations that become these windows instead of one row; turns are counted within the conversation."""
 
 
-TurnFunction = Callable[[pl.DataFrame, Any, Resources], pl.DataFrame]
-ConversationFunction = Callable[[Dialogues, Any, Resources], ConversationProposals]
-
-
 @dataclass(frozen=True)
 class Operator:
     """A registered operator."""

@@ -101,7 +101,7 @@ def _is_cut(windows: Mapping[int, list[Window]]) -> pl.Expr:
 
 
 def _canonical(rows: pl.DataFrame) -> pl.Series:
-    """Each row's canonical JSON, as `segments.row_sha256` writes it."""
+    """Each row's canonical JSON: id, messages, user, meta; sorted keys, no white space, nothing that says nothing."""
     parts = {
         '{"id":': _json_text(rows["id"]),
         ',"messages":[': rows["json"],

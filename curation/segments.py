@@ -109,19 +109,6 @@ def canonical_user(user: Mapping[str, Any] | None) -> dict[str, Any]:
     return {field: value for field in USER_FIELDS if user and (value := user.get(field)) not in (None, [])}
 
 
-def row_sha256(
-    row_id: str, messages: Iterable[Mapping[str, Any]], user: Mapping[str, Any] | None, meta: str | None
-) -> bytes:
-    """Hash of a curated row's canonical JSON: sorted keys, no white space; `curation.rows` makes the same."""
-    row = {
-        "id": row_id,
-        "messages": [canonical_message(message) for message in messages],
-        "user": canonical_user(user),
-        "meta": meta,
-    }
-    return hashlib.sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).digest()
-
-
 def digest_rows(segments: Iterable[Path]) -> str:
     """The digest of a version: over its rows' hashes, in order."""
     digest = hashlib.sha256()

@@ -35,10 +35,9 @@ from curation.formats.records import KINDS
 from curation.formats.roles import Speakers
 from curation.segments import RAW_SCHEMA
 
-__all__ = ["PURPOSES", "SEGMENT_BYTES", "Ingested", "RawSegment", "RecordError", "ingest", "repeated_ids"]
+__all__ = ["SEGMENT_BYTES", "Ingested", "RawSegment", "RecordError", "ingest", "repeated_ids"]
 
 SEGMENT_BYTES = 32 * 2**20
-PURPOSES = ("conversations", *KINDS)
 
 
 def ingest(

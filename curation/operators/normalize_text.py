@@ -82,7 +82,6 @@ MAY_NEED_WORK = (
     rf"[{WIDE}\uff61-\uff9f{INVISIBLE}{SELECTORS}{TAGS}{BREAKS}{ODD_SPACES}\u200c\u200d]|[0-9０-９][：．][0-9０-９]"
     r"|^\s|\s$|  | \n|\n\n\n|[！!？?]{2}|，，|、、|；；|：：|～～|,,|~~~|。。|\.{4}|………|———|<[A-Za-z/!]|&[#A-Za-z]"
 )
-Pass = tuple[str, Callable[[Draft], None]]
 
 
 class NormalizeText(OperatorConfig):

@@ -18,7 +18,6 @@ SEPARATOR = r"[,\s]{1,3}"
 MARK_EN = re.compile(
     rf"(?:{SEPARATOR}(?:{HESITATION}|{TAKING_BACK})(?![\w'-])){{1,6}}(?={SEPARATOR}[\w'])", re.IGNORECASE
 )
-HESITATES = re.compile(rf"(?<![\w'-])(?:{HESITATION})(?![\w'-])", re.IGNORECASE)
 TAKES_BACK = re.compile(rf"(?<![\w'-])(?:{TAKING_BACK})(?![\w'-])", re.IGNORECASE)
 CERTAIN = re.compile(
     r"no[,\s]+wait|wait[,\s]+no|no[,\s]+sorry|sorry[,\s]+no|no[,\s]+i'?m sorry|no[,\s]+no(?![\w'])|no[,\s]+i meant?|no[,\s]+actually|no[,\s]+make|no[,\s]+rather"

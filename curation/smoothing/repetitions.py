@@ -29,7 +29,6 @@ ANSWERS = frozenset(LEXICON["answers"].split())
 
 HAN = "\u4e00-\u9fff"
 WORD = f"[{HAN}A-Za-z0-9]"
-PAUSES = "，,、… "
 START = "(?:(?<=^)|(?<=[，,。.！!？?；;：:、…\\s]))"
 MAX_CHARS = 12
 """Longest phrase that is looked for twice."""
