@@ -16,6 +16,7 @@ from app.crash import crash_point
 from app.db import writing
 from app.queue import send_nudges
 from app.settings import get_settings
+from app.store import StoreUnavailableError
 from curation.errors import CurationError
 from worker import curating, learning, supervisor
 from worker.celery_app import stopping
@@ -82,7 +83,7 @@ def _attempt(lease: Lease, handler: Handler) -> None:
     except (CurationError, CannotBeDoneError) as error:
         _give_up(lease, handler, str(error))
     except Exception as error:  # noqa: BLE001  (the edge of the task: whatever it was, the work must not get lost)
-        if isinstance(error, OperationalError) or _has_no_room(error):
+        if isinstance(error, OperationalError | StoreUnavailableError) or _has_no_room(error):
             log.warning("%s %s/%d: %s", lease.kind, lease.subject, lease.ordinal, type(error).__name__)
             _give_back_after_outage(lease)
             return
@@ -107,6 +108,7 @@ def _has_no_room(error: Exception) -> bool:
 def _give_up(lease: Lease, handler: Handler, error: str) -> None:
     """Buries the work and lets its subject fail; locks the subject first, as those do who cancel it."""
     log.error("%s %s/%d: dead after %d attempts", lease.kind, lease.subject, lease.ordinal, lease.attempt)
+    error = error.replace("\x00", "\\0")  # which PostgreSQL takes in no text
     with writing() as session:
         handler.fail(session, lease, error)
         session.flush()
@@ -114,7 +116,7 @@ def _give_up(lease: Lease, handler: Handler, error: str) -> None:
 
 
 def _give_back_after_outage(lease: Lease) -> None:
-    """Waits for the database; its outage is no fault of the work and uses up no attempt."""
+    """Waits a little, and for the database; an outage is no fault of the work and uses up no attempt."""
     while not stopping.wait(OUTAGE_PAUSE_S):
         try:
             give_back(lease, nudge=True)

@@ -1,5 +1,6 @@
 """From a nudge to done work: versions closed once, dead letters, outages, on real databases and real blobs."""
 
+import errno
 import io
 import threading
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from app.main import create_app
 from app.models import Dataset, File, Version, Work, new_id
 from app.queue import add_work
 from app.settings import get_settings
-from app.store import get_store
+from app.store import StoreUnavailableError, get_store
 from worker import curating, tasks
+from worker.curating import CannotBeDoneError
 from worker.leases import claim
 from worker.tasks import do
 
@@ -152,11 +154,19 @@ def test_a_fault_is_tried_again_until_the_attempts_are_used_up(
     assert "a user's words" not in caplog.text
 
 
-def test_an_outage_of_the_database_uses_up_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+OUTAGES: dict[str, Callable[[], Exception]] = {
+    "database": lambda: OperationalError("SELECT 1", None, Exception("gone")),
+    "store": lambda: StoreUnavailableError("gone"),
+    "disk": lambda: OSError(errno.ENOSPC, "no room"),
+}
+
+
+@pytest.mark.parametrize("outage_of", OUTAGES.values(), ids=OUTAGES.keys())
+def test_an_outage_uses_up_no_attempt(monkeypatch: pytest.MonkeyPatch, outage_of: Callable[[], Exception]) -> None:
     monkeypatch.setattr(tasks, "OUTAGE_PAUSE_S", 0.01)
     version = _planned(_dataset(), _file(monkeypatch, num_segments=1))
     (shard,) = _work(version, "curate")
-    outage = _failing(lambda: OperationalError("SELECT 1", None, Exception("gone")), times=5)
+    outage = _failing(outage_of, times=5)
     monkeypatch.setattr(curating, "curate_segment", outage)
     for _ in range(5):
         do(shard.id)
@@ -183,3 +193,12 @@ def test_a_cancelled_version_takes_no_late_result(monkeypatch: pytest.MonkeyPatc
     (left,) = _work(version, "curate")
     assert (left.state, left.result) == ("cancelled", None)
     assert _version(version).status == "cancelled"
+
+
+def test_a_reason_that_holds_nul_is_kept_on_every_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = _planned(_dataset(), _file(monkeypatch, num_segments=1))
+    (shard,) = _work(version, "curate")
+    monkeypatch.setattr(curating, "curate_segment", _failing(lambda: CannotBeDoneError("a\x00b"), times=1))
+    do(shard.id)
+    assert _work(version, "curate")[0].state == "dead"
+    assert _version(version).error == "segment 0: a\\0b"
