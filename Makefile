@@ -53,7 +53,7 @@ test-long: setup-test
 
 # What the operators do to real text, where the real data lies beside the project.
 quality: setup
-	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .
