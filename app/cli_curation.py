@@ -48,7 +48,7 @@ def curate(
     force: bool,
 ) -> None:
     """Curate files without a server: same operators, same bytes."""
-    from curation.run import curate as curate_files
+    from curation.command import curate as curate_files
 
     wanted = _read_recipe(recipe)
     maps = {"speakers": _json_map("--speakers", speakers), "columns": _json_map("--columns", columns)}

@@ -12,8 +12,8 @@ from typing import Any
 
 from curation.classifier import ClassifierRef
 from curation.classifier_training import train_classifier
+from curation.command import curate
 from curation.recipe import parse_recipe
-from curation.run import curate
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 SEGMENT_BYTES = 32_768

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from running_stack import RunningStack
 
+from curation.command import curate
 from curation.recipe import parse_recipe
-from curation.run import curate
 
 
 def _example_version(stack: RunningStack, examples: Path) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from curation.classifier import ClassifierRef
 from curation.classifier_training import train_classifier
+from curation.command import curate
 from curation.mixer import Step, apply_edits, run_step, with_context
 from curation.operator import REGISTRY, Dialogues, Lexicon, Resources
 from curation.recipe import parse_recipe
-from curation.run import curate
 
 VOCABULARY = st.sampled_from(
     ["嗯", "呃，", "那个，", "我我我", "我想", "查话费", "，", "。", "不对", "去北京", "去上海", "天天", "看看", "谢谢谢谢", "的的", "um, ",

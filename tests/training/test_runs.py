@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from curation.command import curate
 from curation.recipe import parse_recipe
-from curation.run import curate
 
 CONFIG: dict[str, Any] = {
     "model": {"scratch": {"preset": "tiny", "hidden_size": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 800}},

@@ -10,9 +10,9 @@ import pytest
 
 from curation.classifier import Classifier, ClassifierRef, evaluate, phrases, prepare
 from curation.classifier_training import train_classifier
+from curation.command import curate
 from curation.errors import CurationError, RecipeError
 from curation.recipe import Recipe, filter_ids, parse_recipe
-from curation.run import curate
 
 SMALL = {"bucket": 5_000}
 MODELS = ("model.bin", "phrases.bin")

@@ -8,6 +8,7 @@ import orjson
 import polars as pl
 import pytest
 
+from curation.command import curate
 from curation.errors import RecipeError
 from curation.mixer import apply_edits
 from curation.operator import Lexicon
@@ -15,7 +16,6 @@ from curation.operators.match_sensitive_words import Matcher, MatchSensitiveWord
 from curation.operators.smooth_disfluency import SmoothDisfluency, smooth
 from curation.operators.tag_users import _tags
 from curation.recipe import default_recipe, parse_recipe
-from curation.run import curate
 from curation.statistics import tag_statistics
 
 ROOT = Path(__file__).parent.parent.parent.parent

@@ -12,9 +12,9 @@ from app.files.repository import raw_segments
 from app.models import Dataset, File, KnownResult, Version, VersionFile, Work, new_id
 from app.queue import add_work
 from app.store import get_store
+from curation.command import curate
 from curation.recipe import parse_recipe
 from curation.reuse import result_key
-from curation.run import curate
 from worker import curating
 from worker.tasks import do
 
