@@ -33,6 +33,12 @@ PROPOSALS = pl.Schema(
 drop_conversation, flag, no_learn.
 """
 EDITS = ("edit", "mask")
+MENDED = {
+    "reply_of_dropped": "a reply whose question was dropped",
+    "merged": "a user turn that would stand beside another after a drop: it is appended to that one",
+    "no_reply_left": "a conversation that lost its last reply",
+}
+"""Codes of what the mixer does after an operator dropped turns; the trace tells them under that operator."""
 BLANK = r"^[\s\p{Z}\p{Cc}\p{Cf}]*$"
 """A text without anything visible: white space, control and zero-width characters."""
 TAGS = pl.Schema(
@@ -110,7 +116,8 @@ class Operator:
     config: type[OperatorConfig]
     reads: tuple[str, ...]
     """Columns of the turn table that a turn operator sees; it is called on their distinct rows."""
-    codes: tuple[str, ...]
+    codes: Mapping[str, str]
+    """What each code in its trace means, a line each; one in angle brackets stands for names that the user gives."""
     function: Callable[..., Any]
     description: str
 
@@ -125,7 +132,7 @@ def operator(
     version: int,
     scope: Scope,
     config: type[OperatorConfig],
-    codes: tuple[str, ...],
+    codes: Mapping[str, str],
     reads: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Registers a function as the operator `kind`."""

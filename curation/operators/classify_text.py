@@ -45,7 +45,7 @@ class ClassifyText(OperatorConfig):
     scope="turn",
     config=ClassifyText,
     reads=("role", "text"),
-    codes=("<label of the classifier>",),
+    codes={"<label>": "the classifier gives this label at least the threshold; `score` says how sure it is"},
 )
 def classify_text(
     given: pl.DataFrame | Dialogues, config: ClassifyText, resources: Resources

@@ -33,7 +33,14 @@ class MatchSensitiveWords(MatchOptions):
     scope="turn",
     config=MatchSensitiveWords,
     reads=("text",),
-    codes=("sensitive_word",),
+    codes={
+        "sensitive_word": "a word of the recipe, of the built-in lexicon or of a lexicon without a category",
+        "<category>": "a word of a lexicon with this category",
+        "number": "found by `detect`: a number of at least `number_length` digits",
+        "url": "found by `detect`: a web address",
+        "email": "found by `detect`: an e-mail address",
+        "ipv4": "found by `detect`: an IP address",
+    },
 )
 def match_sensitive_words(turns: pl.DataFrame, config: MatchSensitiveWords, resources: Resources) -> pl.DataFrame:
     """Proposes a mask per hit, or one verdict per turn."""

@@ -97,7 +97,15 @@ class NormalizeText(OperatorConfig):
     scope="turn",
     config=NormalizeText,
     reads=("text",),
-    codes=("width", "control", "whitespace", "punctuation", "html", "simplified", "nothing_left"),
+    codes={
+        "width": "full-width letters, digits and symbols to half width, half-width katakana and hangul to full width",
+        "control": "a control or zero-width character that shows nothing",
+        "whitespace": "odd spaces and line breaks to usual ones, runs of them shortened",
+        "punctuation": "a mark said many times, said once",
+        "html": "an entity decoded, an element taken out",
+        "simplified": "a traditional character to its simplified one",
+        "nothing_left": "a turn of which nothing stays",
+    },
 )
 def normalize_text(turns: pl.DataFrame, config: NormalizeText, resources: Resources) -> pl.DataFrame:
     """Proposes the edits of each turn; a turn of which nothing is left is dropped."""

@@ -55,7 +55,12 @@ class SmoothDisfluency(OperatorConfig):
     scope="turn",
     config=SmoothDisfluency,
     reads=("role", "text"),
-    codes=("filler", "repetition", "repair", "grammar"),
+    codes={
+        "filler": "an interjection or an empty phrase; an utterance that is only that, in its one form",
+        "repetition": "what was stuttered or begun again, said once",
+        "repair": "what the speaker took back, with the words that took it back",
+        "grammar": "a slip such as a doubled particle or doubled punctuation",
+    },
 )
 def smooth_disfluency(turns: pl.DataFrame, config: SmoothDisfluency, resources: Resources) -> pl.DataFrame:
     """Proposes the edits of each turn."""

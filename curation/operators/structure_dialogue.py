@@ -19,7 +19,12 @@ class StructureDialogue(OperatorConfig):
     version=2,
     scope="conversation",
     config=StructureDialogue,
-    codes=("merged", "empty_turn", "no_reply", "partly_not_learned"),
+    codes={
+        "merged": "a turn of the same role as the one before, whose text is appended to that one",
+        "empty_turn": "a turn without anything visible",
+        "no_reply": "a conversation without a user turn followed by an assistant turn",
+        "partly_not_learned": "a merged reply of which a part is not to be learned",
+    },
 )
 def structure_dialogue(dialogues: Dialogues, config: StructureDialogue, resources: Resources) -> ConversationProposals:
     """Proposes merges and drops; a merged text is appended to the first turn of its run.

@@ -133,7 +133,13 @@ class Tag:
     version=1,
     scope="conversation",
     config=TagUsers,
-    codes=("metadata", "statement", "form_of_address", "origin", "derived"),
+    codes={
+        "metadata": "the conversation's user object says so",
+        "statement": "the user says so of themselves",
+        "form_of_address": "the agent addresses the user so, and the user lets it stand",
+        "origin": "where the user says to come from, when no residence is told",
+        "derived": "follows from another tag: the band from the age, the province from the city",
+    },
 )
 def tag_users(dialogues: Dialogues, config: TagUsers, resources: Resources) -> ConversationProposals:
     """Proposes the tags of each conversation's user."""

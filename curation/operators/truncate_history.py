@@ -47,7 +47,12 @@ class TruncateHistory(OperatorConfig):
     version=1,
     scope="conversation",
     config=TruncateHistory,
-    codes=("windows", "not_needed", "cut", "unsupported_roles"),
+    codes={
+        "windows": "a conversation that becomes several rows, `after` says how many",
+        "not_needed": "a turn that no kept reply has in its history",
+        "cut": "a turn that alone exceeds the budget: its beginning, or the end of a reply, goes",
+        "unsupported_roles": "a conversation with roles that the chat template cannot tell",
+    },
 )
 def truncate_history(dialogues: Dialogues, config: TruncateHistory, resources: Resources) -> ConversationProposals:
     """Proposes windows for conversations that may not fit; by their bytes alone, most of them do."""
