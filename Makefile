@@ -1,4 +1,4 @@
-# make setup | demo [BASE=smollm2] | test | test-long | chaos | check | bench | up
+# make setup | demo [BASE=smollm2] | test | test-long | chaos | golden | check | bench | up
 PYTHON ?= python3
 BIN := .venv/bin
 BASES := .talkmill/bases
@@ -7,7 +7,7 @@ STAMP := .venv/.installed-$(LOCK)
 TEST_STAMP := .venv/.installed-test-$(LOCK)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-test demo base-smollm2 test test-long chaos check quality bench format up clean
+.PHONY: setup setup-test demo base-smollm2 test test-long chaos golden check quality bench format up clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,10 @@ chaos: setup-test
 test-long: setup-test
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/laws
 	$(MAKE) chaos
+
+# Records the golden cases anew, of some operators by ARGS='smooth_disfluency'; refuses where an operator's version did not rise.
+golden: setup
+	PYTHONPATH=tests $(BIN)/python -m golden $(ARGS)
 
 # What the operators do to real text, where the real data lies beside the project.
 quality: setup

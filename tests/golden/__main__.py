@@ -1,0 +1,26 @@
+"""`make golden`: records what the operators make of the golden cases; refuses where an operator's version did not rise."""
+
+import sys
+
+import click
+from golden.cases import all_cases
+
+
+@click.command()
+@click.argument("kinds", nargs=-1)
+def main(kinds: tuple[str, ...]) -> None:
+    """Records the cases of the operators KINDS, by default of all; exit status 1 if one was refused."""
+    refused = 0
+    for case in all_cases():
+        if kinds and case.kind not in kinds:
+            continue
+        try:
+            if case.record():
+                click.echo(f"recorded {case.name} of version {case.operator.version}")
+        except ValueError as error:
+            refused += 1
+            click.echo(str(error), err=True)
+    sys.exit(1 if refused else 0)
+
+
+main(prog_name="make golden")
