@@ -16,6 +16,7 @@ from typing import Literal, NotRequired, TypedDict
 from trainer.chat_tokenizer import PACKAGED, ChatTokenizer, DialogueError, load_chat_tokenizer
 
 __all__ = [
+    "DIALOGUES_VERSION",
     "PACKAGED",
     "ChatTokenizer",
     "Cut",
@@ -30,6 +31,9 @@ __all__ = [
     "target_turns",
     "truncate_prompt",
 ]
+
+DIALOGUES_VERSION = 2
+"""Raised with every change of the rows that dialogues become: a part of the key of whatever is kept of them."""
 
 
 class Message(TypedDict):
