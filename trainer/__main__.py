@@ -24,14 +24,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
-def _train(given: Sequence[str]) -> int:
+def train_parser() -> argparse.ArgumentParser:
+    """The arguments of `talkmill train`."""
     parser = argparse.ArgumentParser(
         prog="talkmill train", description="Fine-tune on a dataset version; given a run directory that exists, resume."
     )
     parser.add_argument("config", type=Path, metavar="CONFIG.json", help="settings of the run")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR", help="run directory")
     parser.add_argument("--nproc", type=int, help="processes on this machine (default: run.nproc of the config)")
-    options = parser.parse_args(given)
+    return parser
+
+
+def _train(given: Sequence[str]) -> int:
+    options = train_parser().parse_args(given)
     if options.nproc is not None and options.nproc < 1:
         raise ConfigError("--nproc must be at least 1")
     from trainer.launcher import launch
