@@ -25,6 +25,8 @@ from curation.smoothing.words import Vocabulary
 REPETITION_SIGNS = signs_of.repetitions(STUTTERED, WORDS_EN)
 Rule = Callable[[str], Iterable[Span]]
 MAX_PASSES = 12
+TITLE = "《[^《》\n]{1,60}》"
+"""Titles are quoted as they are: 《很爱很爱你》."""
 
 
 class SmoothDisfluency(OperatorConfig):
@@ -105,19 +107,19 @@ class Rules:
 
     config: SmoothDisfluency
     of_kind: dict[str, tuple[Rule, ...]]
-    protect: re.Pattern[str] | None
+    protect: re.Pattern[str]
 
     @classmethod
     def of(cls, config: SmoothDisfluency) -> "Rules":
         """The rules of a config, compiled."""
-        kept = "|".join(map(re.escape, sorted({*config.keep, *config.user_words}, key=len, reverse=True)))
+        kept = "|".join([*map(re.escape, sorted({*config.keep, *config.user_words}, key=len, reverse=True)), TITLE])
         of_kind: dict[str, tuple[Rule, ...]] = {
             "repair": (repairs,),
             "filler": (partial(fillers, extra=extra_pattern(config.extra_fillers)),),
             "repetition": (*repetitions(partial(Vocabulary.of, config.user_words)), repetitions_en),
             "grammar": (slips,),
         }
-        return cls(config, of_kind, re.compile(kept) if kept else None)
+        return cls(config, of_kind, re.compile(kept))
 
 
 def _with_signs(texts: pl.DataFrame, config: SmoothDisfluency) -> pl.DataFrame:
@@ -147,10 +149,9 @@ def _change(draft: Draft, rules: Rules, signs: Sequence[bool]) -> bool:
     return False
 
 
-def _delete(draft: Draft, found: list[Span], code: str, protect: re.Pattern[str] | None) -> None:
+def _delete(draft: Draft, found: list[Span], code: str, protect: re.Pattern[str]) -> None:
     """Takes spans out; of two that overlap, what is left of the second."""
-    if protect is not None:
-        found = _unprotected(found, [match.span() for match in protect.finditer(draft.text)])
+    found = _unprotected(found, [match.span() for match in protect.finditer(draft.text)])
     changes, position = [], 0
     for start, end in sorted(found):
         if end > position:

@@ -19,7 +19,11 @@ STUTTERED = LEXICON["stuttered"]
 """Characters that never stand doubled in correct text; a doubled one is a stutter."""
 DOUBLED = LEXICON["doubled"]
 """Characters doubled so often on purpose (谢谢, 看看) that a text with nothing else is not looked at."""
-REDUPLICATED = frozenset(LEXICON["reduplicated"] + DOUBLED)
+SOFTENED = frozenset(LEXICON["softened"])
+"""Verbs that are doubled to soften them: 聊聊天, 换换口味."""
+FREE_DOUBLES = frozenset(LEXICON["free_doubles"] + DOUBLED)
+"""Characters that, doubled, are words which anything may follow: 慢慢, 刚刚, 妈妈."""
+REDUPLICATED = SOFTENED | FREE_DOUBLES | frozenset(LEXICON["reduplicated"])
 EMPHATIC = frozenset(LEXICON["emphatic_characters"] + LEXICON["numerals"])
 NUMERALS = frozenset(LEXICON["numerals"])
 EMPHATIC_WORDS = frozenset(LEXICON["emphatic_words"].split())
@@ -35,7 +39,7 @@ MAX_CHARS = 12
 
 BEGUN_WORDS: dict[str, str] = LEXICON["begun_words"]
 """What goes on with a character of REDUPLICATED as one word: 早早上 stands for 早上, though 早早 is a word."""
-COMPLEMENTED = re.compile("[了着过完烂死]|到(?![底达期])|起来|不[到了见完]|回家")
+COMPLEMENTED = re.compile("[着过完烂死入成]|了(?=[\u4e00-\u9fff])|不通|下来|下去|到(?![底达期])|起来|不[到了见完]|回家")
 """What follows no reduplicated verb: 打打起来 is a slip, 打打球 is none."""
 PHRASE = re.compile(rf"([{HAN}]{{3,{MAX_CHARS}}}?)\1")
 PAIR = re.compile(rf"([{HAN}]{{2}})\1+")
@@ -58,6 +62,14 @@ BEGUN_AGAIN = (
 """Sentences begun again with one or two characters between: 我就我想."""
 CONNECTING = frozenset("到镇区村园路馆站景或和跟与不没比从也还就对打听校又更再当先做买长国过一中")
 """Characters that join two equal words in correct text: 几点到几点, 知道不知道."""
+MEASURES = frozenset(LEXICON["measures"])
+"""Measure words; 年 and 级 are none here, since 八八年 and 二二级 are years."""
+ENUMERATING = frozenset(LEXICON["enumerating"])
+"""What follows 一一, one by one: 一一列举."""
+MEETING = frozenset(LEXICON["meeting"] + "好大小")
+"""Characters that end a name or phrase as often as they begin the next word: 水镇镇子, 战争中中国."""
+ENDING = frozenset("于在到了得被把")
+"""Characters that are said again after a word that ends with them: 位于于."""
 OBJECTS = frozenset("了过着到的得")
 """What follows a verb that was not reduplicated to soften it: 介绍介绍了 is a slip, 介绍介绍 is none."""
 
@@ -71,42 +83,67 @@ def repetitions(vocabulary: Callable[[], Vocabulary]) -> Iterator[Callable[[str]
 def _characters(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
     words: Words | None = None
     for match in CHARACTER.finditer(text):
-        (start, end), unit = match.span(), match[1]
+        (start, end), unit, is_followed = match.span(), match[1], re.match(WORD, text[match.end() : match.end() + 1])
         if unit in STUTTERED:
-            if re.match(WORD, text[end : end + 1]):
+            if is_followed:
                 yield start, end - 1
+        elif end - start > 3 and unit in FREE_DOUBLES and unit not in EMPHATIC:
+            yield start, end - 2
         elif end - start > 2:
             if unit not in EMPHATIC:
                 yield start, end - 1
-        elif unit not in DOUBLED and not (unit in NUMERALS and (unit != "一" or _is_figure(text, start, end))):
+        elif unit in NUMERALS:
+            if _is_numeral_begun(text, start, end):
+                yield start, end - 1
+        elif unit not in DOUBLED and is_followed:
             words = words or vocabulary().words(text)
             if _is_stutter(text, words, start, vocabulary()):
                 yield start, end - 1
 
 
-def _is_figure(text: str, start: int, end: int) -> bool:
-    return not NUMERALS.isdisjoint(text[max(0, start - 1) : start] + text[end : end + 1])
+def _is_numeral_begun(text: str, start: int, end: int) -> bool:
+    """Whether a figure that stands alone was stuttered: 两两个, 三三天; but neither 二零一一三五 nor 八八年."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if not NUMERALS.isdisjoint(before + after) or before == "第":
+        return False
+    if text[start] == "一":
+        return re.match(WORD, after) is not None and after not in ENUMERATING
+    return after != "" and after in MEASURES
 
 
 def _is_stutter(text: str, words: Words, start: int, vocabulary: Vocabulary) -> bool:
     """Whether the first of two equal characters is a word begun too early: 特|特别, but neither 天天 nor 上海|海关."""
-    (at, first), (_, second) = words.at(start), words.at(start + 1)
-    unit = second[0]
-    follower = text[start + 2 : start + 6]
-    if follower[:1] == follower[1:2] != "":  # 高高兴兴
+    unit, before, after = text[start], text[start - 1 : start], text[start + 2 : start + 6]
+    if after[:1] == after[1:2] != "" or (start > 1 and before == text[start - 2]):  # 高高兴兴
         return False
-    if unit in REDUPLICATED and follower and not text[start - 1 : start].startswith(tuple("唯万统第")):
-        if follower[0] in BEGUN_WORDS.get(unit, ""):
-            return True
-        if COMPLEMENTED.match(follower) and (vocabulary.tag(unit) or "").startswith("v"):
-            return True
-    if at + len(first) > start + 1:  # both in one word
-        is_short = at == start and len(first) == 2 and unit not in REDUPLICATED
-        return is_short and follower != "" and vocabulary.holds(unit + follower[0])
-    if len(second) > 1:
-        is_part = len(first) > 1 and (vocabulary.holds(first) or first.isascii())
-        return not is_part and unit not in "好大小上镇村路便西和中歌州国剧片馆解"
-    return len(first) == 1 and unit not in REDUPLICATED and unit not in NUMERALS
+    if unit in "上下" and after.startswith(tuple("个周次月星礼签国下")):
+        return False
+    (at, first), (_, second) = words.at(start), words.at(start + 1)
+    if unit in REDUPLICATED:
+        if at < start and vocabulary.holds(first):
+            return False
+        return _is_begun(unit, before, after, vocabulary) or (len(first) == 1 < len(second) and unit not in MEETING)
+    is_one = at + len(first) > start + 1
+    if is_one and len(first) > 2 and vocabulary.holds(first):  # 毛茸茸, 中国国家队
+        return False
+    if not is_one and len(first) > 1 and (vocabulary.holds(first) or first.isascii()):
+        return len(second) == 1 and unit in ENDING and after != ""
+    if after[:1] in tuple(BEGUN_WORDS.get(unit, "")):
+        return True
+    if unit in MEETING and re.match(f"[{HAN}]", before):  # 水镇|镇子, 战争中|中国
+        return False
+    return before not in tuple("老小阿") and after != ""
+
+
+def _is_begun(unit: str, before: str, after: str, vocabulary: Vocabulary) -> bool:
+    """Whether a character that is doubled on purpose goes on as another word: 早早上, 打打起来."""
+    if not after or before in tuple("唯万统第"):
+        return False
+    if after[0] in BEGUN_WORDS.get(unit, ""):
+        return True
+    if unit in SOFTENED:
+        return COMPLEMENTED.match(after) is not None
+    return unit not in FREE_DOUBLES and vocabulary.holds(unit + after[0])
 
 
 def _pairs(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
