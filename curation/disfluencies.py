@@ -36,6 +36,7 @@ FILLERS = [
     rf"{START}(?:[啊欸哎唉][{HAN}]|就是[{HAN}])|[{HAN}][唉欸哎]|[{HAN}][啊呐嘛呀呢吧][{HAN}]|[{HAN}，,][哦噢][{HAN}]|[{HAN}]{{3}}嘛[，,]",
     rf"怎么说呢[{HAN}]|[是对]吧[{HAN}]|那个什么[{HAN}]|那个[啥那就都也不有我你他她它咱]|一个那个|这个这|那种那|一个一|就是就|(?:然后|那种|一[个些]|[了对])就是|就就"
     rf"|[{HAN}]就[我他她]|什么的",
+    rf"[{HAN}]哈[我你他她它这那就]|[{HAN}]嘞[，,{HAN}]|{START}[哦噢]+[{HAN}]|然后(?:后来|接着)",
     rf"{START}(?:那个|这个|就是|就是说|然后呢?|怎么说呢|我跟你讲|你知道吧)(?:[，,、…]|\.\.\.)",
     r"[那这]个[，,、…]*(?:那个|这个)+[，,、…]",
     rf"[{HAN}][，,、][{S}]*(?:那个|就是说)[，,、…]+[{HAN}]",
@@ -56,7 +57,8 @@ def repetitions(stuttered: str, words: str) -> list[str]:
     between = rf"[，,、…{S}]"
     return [
         rf"{START}(?:[我你他她它咱](?:那个|就是|也是|一个)[我你他她它咱])",
-        rf"(?:{'|'.join(f'{c}[{HAN}]{c}' for c in '我你他她它咱就跟也都还去')})",
+        rf"(?:{'|'.join(f'{c}[{HAN}]{c}' for c in '我你他她它咱就跟也都还去那这只成真')})",
+        rf"{START}(?:{'|'.join(f'{c}[{HAN}][，,]{c}' for c in '我你他她它咱')})",
         rf"(?:{'|'.join(c + c for c in stuttered)}){WORD}",
         rf"{START}(?:{'|'.join(f'{c}{between}+{c}' for c in stuttered)}){WORD}",
         rf"(?i)(?:{'|'.join(f'{word}[,…{S}]+{word}' for word in words.split('|'))})[{S}]",

@@ -31,7 +31,9 @@ FILLERS_ZH = [
     (frozenset("啊哎唉欸"), re.compile(rf"{START}啊+(?=[{HAN}])|{START}[哎唉欸]+(?![呀哟呦约吆])(?=[{HAN}])|{MID}[唉欸哎](?![呀哟呦约吆])")),
     (frozenset("啊呐"), re.compile(rf"{MID}[啊呐](?=[{HAN}])(?![啊哦吗嘛吧呀呢]|什么的|[是]的)")),
     (frozenset("嘛呀呢吧"), re.compile(rf"{MID}(?:[嘛呀]|(?<![这那毛])呢(?![绒子料喃])|(?<![酒网餐书茶烤咖贴])吧(?![台友员嗒唧]))(?=[{HAN}])(?![啊哦吗嘛吧呀呢的])")),
-    (frozenset("哦噢"), re.compile(rf"(?:{MID}|(?<=[，,]))[哦噢](?=[{HAN}])(?![啊哦吗嘛吧呀呢])")),
+    (frozenset("哦噢"), re.compile(rf"(?:{MID}|(?<=[，,]))[哦噢](?=[{HAN}])(?![啊哦吗嘛吧呀呢])|{START}[哦噢]+(?=[{HAN}])(?![啊哦吗嘛吧呀呢了])")),
+    (frozenset("哈嘞"), re.compile(rf"(?<=[{HAN}])(?<!哈)哈(?=[我你他她它这那就])|(?<=[{HAN}])(?<![好行对得走来])嘞(?=[，,{HAN}])(?!嘛)")),
+    (frozenset("然"), re.compile(r"然后(?=后来|接着)")),
     (frozenset("那这就然怎我你"), re.compile(rf"{START}(?:那个|这个|就是|就是说|然后呢?|怎么说呢|我跟你讲|你知道吧)(?:[，,、…]+|\.{{3,}})\s*")),
     (frozenset("那这"), re.compile(r"(?:那个|这个)[，,、…]*(?:那个|这个){1,8}[，,、…]+")),
     (frozenset("那就"), re.compile(rf"{MID}[，,、]\s*(?:那个|就是说)[，,、…]+{ON}")),
@@ -48,6 +50,8 @@ FILLERS_EN = [
     re.compile(rf"{START}(?:you know|i mean|well you know|so yeah)\s*[,…]+\s*", re.IGNORECASE),
     re.compile(r"(?<=\w),\s*(?:you know|like|i mean)(?=,)", re.IGNORECASE),
 ]
+GOING_ON = frozenset("我你他她它就还也都会是要去到于的得个种那这觉不很")
+"""Characters after which a pause is the speaker's, not the sentence's: 我还嗯，加了."""
 LATIN = re.compile("[A-Za-z]")
 
 
@@ -74,10 +78,22 @@ def fillers(text: str, extra: re.Pattern[str] | None = None) -> Iterator[Span]:
             yield _with_pause(text, *match.span())
 
 
+def _ends_clause(before: str, after: str) -> bool:
+    """Whether a clause may end where a filler and a pause stand: 那时候嗯，人们, but not 我还嗯，加了."""
+    is_said_again = before[-1:] == after[:1] or before[-2:] == after[:2]
+    return (
+        re.search(rf"[{HAN}]$", before) is not None
+        and before[-1] not in GOING_ON
+        and not (is_said_again or after.startswith(("的", "和", "去")))
+    )
+
+
 def _with_pause(text: str, start: int, end: int) -> Span:
-    """A filler's own pause goes with it; the pause that ends a sentence stays."""
+    """A filler's own pause goes with it; the pause that ends a sentence, or what may be a clause, stays."""
     removed = text[start:end]
     stripped = removed.rstrip()
+    if removed[0] in "嗯呃" and removed[-1] in "，," and _ends_clause(text[:start], text[end:]):
+        return start, end - 1
     if stripped and stripped[-1] in "。." and start > 0:
         end = start + len(stripped) - 1
     elif start > 0 and text[start - 1] in "，,、" and (end == len(text) or text[end] in "。！？!?."):

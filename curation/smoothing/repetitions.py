@@ -27,6 +27,10 @@ REDUPLICATED = SOFTENED | FREE_DOUBLES | frozenset(LEXICON["reduplicated"])
 EMPHATIC = frozenset(LEXICON["emphatic_characters"] + LEXICON["numerals"])
 NUMERALS = frozenset(LEXICON["numerals"])
 EMPHATIC_WORDS = frozenset(LEXICON["emphatic_words"].split())
+SOFTENED_WORDS = frozenset(LEXICON["softened_words"].split())
+"""Words of two characters that are said twice to soften them: 考虑考虑."""
+PLACES = frozenset(LEXICON["places"].split())
+"""Words that end a name and begin the next phrase: 王朝酒店酒店价格."""
 UNREDUPLICATED = frozenset(LEXICON["unreduplicated"].split())
 FUNCTIONAL = frozenset(LEXICON["function_characters"])
 ANSWERS = frozenset(LEXICON["answers"].split())
@@ -47,6 +51,7 @@ CHARACTER = re.compile(rf"([{HAN}])\1+")
 PAUSED_CHARACTER = re.compile(rf"{START}([{HAN}])(?:[，,… ]{{1,3}}\1){{1,8}}(?=[{HAN}])")
 BEGUN_WORD = re.compile(rf"(?<=[{HAN}])([{HAN}])[，,]\1(?=[{HAN}])")
 PAUSED = re.compile(rf"{START}([{HAN}]{{2,{MAX_CHARS}}}?)(?:[，,…]{{1,3}}\1){{1,8}}(?=[{HAN}])")
+PAUSED_INSIDE = re.compile(rf"(?<=[{HAN}])([{HAN}]{{2,6}}?)[，,…]{{1,3}}\1(?=[{HAN}])")
 PRONOUNS = "我你他她它咱"
 TAKING_PRONOUNS = "说有在跟和对把将想怕教要看给问听让叫陪帮求祝是其连比为替像"
 """What a second pronoun may follow: 我怕我, 他跟他."""
@@ -56,6 +61,13 @@ RESUMED = re.compile(rf"([{HAN}]{{2,6}})([{HAN}])\1(?=[{HAN}])")
 BEGUN_AGAIN = (
     re.compile(rf"([{PRONOUNS}])(?![们{TAKING_PRONOUNS}])[{HAN}]\1(?!们)(?=[{HAN}])"),
     re.compile(rf"{START}([{PRONOUNS}])(?:那个|就是|也是|一个)\1(?!们)(?=[{HAN}])"),
+    re.compile(rf"([{PRONOUNS}])们\1(?![们和跟与])(?=[{HAN}])"),
+    re.compile(rf"([那这])[个条种些单](?!\1[个条种些])\1(?=[{HAN}])"),
+    re.compile(rf"{START}([{PRONOUNS}])[{HAN}](?<![吗吧呢啊呀嘛的好说看想])[，,]\1(?!们)(?=[{HAN}])"),
+    re.compile(r"(只)[是在有能会]\1(?=[是在有能会])"),
+    re.compile(r"(成)了\1(?=为)"),
+    re.compile(r"(真)是\1(?=的)"),
+    re.compile(rf"([{HAN}]{{2,6}})(?:就是|那个|这个)\1(?=[{HAN}])"),
     re.compile(rf"([就跟也都还去])(?![近一是不没了])[{HAN}]\1(?!近)(?=[{HAN}])"),
     re.compile(rf"{START}([{HAN}]{{3,6}})(?:[{HAN}](?!对)[{HAN}]?|[嘛吧啊呢的情][，,])\1(?=[{HAN}])"),
 )
@@ -70,6 +82,10 @@ MEETING = frozenset(LEXICON["meeting"] + "好大小")
 """Characters that end a name or phrase as often as they begin the next word: 水镇镇子, 战争中中国."""
 ENDING = frozenset("于在到了得被把")
 """Characters that are said again after a word that ends with them: 位于于."""
+FOLLOWING = frozenset("就也都又才还忽突便天")
+"""What follows a verb said twice with 着, in the course of it: 走着走着就."""
+DISTRIBUTED = frozenset("地的来去说看问讲做办查试数拿放走上下进出")
+"""What follows a number said twice to mean one after the other: 两个两个来."""
 OBJECTS = frozenset("了过着到的得")
 """What follows a verb that was not reduplicated to soften it: 介绍介绍了 is a slip, 介绍介绍 is none."""
 
@@ -104,7 +120,7 @@ def _characters(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Spa
 def _is_numeral_begun(text: str, start: int, end: int) -> bool:
     """Whether a figure that stands alone was stuttered: 两两个, 三三天; but neither 二零一一三五 nor 八八年."""
     before, after = text[start - 1 : start], text[end : end + 1]
-    if not NUMERALS.isdisjoint(before + after) or before == "第":
+    if not NUMERALS.isdisjoint(before + after) or before in tuple("第唯万统"):
         return False
     if text[start] == "一":
         return re.match(WORD, after) is not None and after not in ENUMERATING
@@ -114,33 +130,23 @@ def _is_numeral_begun(text: str, start: int, end: int) -> bool:
 def _is_stutter(text: str, words: Words, start: int, vocabulary: Vocabulary) -> bool:
     """Whether the first of two equal characters is a word begun too early: 特|特别, but neither 天天 nor 上海|海关."""
     unit, before, after = text[start], text[start - 1 : start], text[start + 2 : start + 6]
-    if after[:1] == after[1:2] != "" or (start > 1 and before == text[start - 2]):  # 高高兴兴
-        return False
-    if unit in "上下" and after.startswith(tuple("个周次月星礼签国下")):
-        return False
-    (at, first), (_, second) = words.at(start), words.at(start + 1)
-    if unit in REDUPLICATED:
-        if at < start and vocabulary.holds(first):
-            return False
-        return _is_begun(unit, before, after, vocabulary) or (len(first) == 1 < len(second) and unit not in MEETING)
-    is_one = at + len(first) > start + 1
-    if is_one and len(first) > 2 and vocabulary.holds(first):  # 毛茸茸, 中国国家队
-        return False
-    if not is_one and len(first) > 1 and (vocabulary.holds(first) or first.isascii()):
-        return len(second) == 1 and unit in ENDING and after != ""
-    if after[:1] in tuple(BEGUN_WORDS.get(unit, "")):
-        return True
-    if unit in MEETING and re.match(f"[{HAN}]", before):  # 水镇|镇子, 战争中|中国
-        return False
-    return before not in tuple("老小阿") and after != ""
-
-
-def _is_begun(unit: str, before: str, after: str, vocabulary: Vocabulary) -> bool:
-    """Whether a character that is doubled on purpose goes on as another word: 早早上, 打打起来."""
-    if not after or before in tuple("唯万统第"):
+    is_four = after[:1] == after[1:2] or (start > 1 and before == text[start - 2])  # 高高兴兴
+    if is_four or before in tuple("唯万统第老小阿") or (unit in "上下" and after[0] in "个周次月星礼签国下"):
         return False
     if after[0] in BEGUN_WORDS.get(unit, ""):
         return True
+    if unit in MEETING and re.match(f"[{HAN}]", before):  # 水镇|镇子, 战争中|中国
+        return False
+    (at, first), (_, second) = words.at(start), words.at(start + 1)
+    if at <= start - 1 and (vocabulary.holds(first) or first.isascii()):  # 上海|海关, 毛茸茸
+        return at + len(first) == start + 1 and len(second) == 1 and unit in ENDING
+    if unit in REDUPLICATED:
+        return _is_begun(unit, after, vocabulary) or (len(first) == 1 < len(second))
+    return not (len(first) > 2 and vocabulary.holds(first))
+
+
+def _is_begun(unit: str, after: str, vocabulary: Vocabulary) -> bool:
+    """Whether a character that is doubled on purpose goes on as another word: 早早上, 打打起来."""
     if unit in SOFTENED:
         return COMPLEMENTED.match(after) is not None
     return unit not in FREE_DOUBLES and vocabulary.holds(unit + after[0])
@@ -151,17 +157,21 @@ def _pairs(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
         start, end, unit = match.start(), match.end(), match[1]
         if (
             unit[0] == unit[1]
-            or NUMERALS.issuperset(unit)
-            or unit in EMPHATIC_WORDS
-            or unit[0] in "很太"
             or QUESTION.match(unit)
+            or (unit in PLACES and re.match(f"[{HAN}]", text[start - 1 : start]))
         ):
+            continue
+        if NUMERALS.issuperset(unit):
+            if unit[1] in "十百千万亿":
+                yield start, end - 2
             continue
         words = vocabulary().words(text[end - 2 : end + 4])
         is_begun = len(words.at(0)[1]) > 2 and not vocabulary().holds(unit)  # 打电|打电话
-        is_correct = _is_reduplicated(unit, text[end : end + 1], vocabulary()) or _is_answer(text, start, end)
+        is_correct = _is_reduplicated(unit, text[end : end + 2], vocabulary()) or _is_answer(text, start, end)
         if is_begun or not is_correct:
             yield start, end - 2
+        elif end - start > 4:
+            yield start, end - 4
 
 
 def _is_answer(text: str, start: int, end: int) -> bool:
@@ -169,19 +179,28 @@ def _is_answer(text: str, start: int, end: int) -> bool:
     return (start == 0 or not re.match(WORD, text[start - 1])) and not re.match(WORD, text[end : end + 1])
 
 
-def _is_reduplicated(unit: str, follower: str, vocabulary: Vocabulary) -> bool:
-    if vocabulary.holds(unit + unit):
+def _is_reduplicated(unit: str, after: str, vocabulary: Vocabulary) -> bool:
+    follower = after[:1]
+    if unit in EMPHATIC_WORDS:
         return True
+    if unit[0] in "很太":
+        return not (follower and vocabulary.holds(unit[1] + follower))  # 很有很有名
+    if unit[1] == "着":
+        return not re.match(WORD, follower) or follower in FOLLOWING
     if unit in UNREDUPLICATED:
         return False
+    if unit[0] == "一" and unit != "一个":
+        return not (follower and vocabulary.holds(unit[1] + follower))  # 一部一部分
+    if unit[0] in NUMERALS:
+        return unit[1] not in MEASURES or not re.match(WORD, follower) or follower in DISTRIBUTED
+    if unit in SOFTENED_WORDS:
+        return follower == "" or follower not in OBJECTS
+    if vocabulary.holds(unit + unit):
+        return True
     tag = vocabulary.tag(unit)
     if tag is None:
-        return FUNCTIONAL.isdisjoint(unit) or (unit[0] in NUMERALS and follower in "地的来") or unit[1] == "着"
-    if unit[0] in NUMERALS or tag == "m":
-        return unit != "一个" or follower in tuple("地的来去说看问讲做办查试")
-    if tag in ("v", "vn", "vi", "a", "z", "o"):
-        return not follower or (follower not in OBJECTS and tag != "a")
-    return False
+        return FUNCTIONAL.isdisjoint(unit)
+    return tag in ("v", "vn", "vi", "z", "o") and not re.match(WORD, follower)
 
 
 def _phrases(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
@@ -205,17 +224,29 @@ def _paused(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
         unit = match[1]
         if unit not in ANSWERS and unit not in EMPHATIC_WORDS and len(set(unit)) > 1 and not _is_number(unit):
             yield match.start(), match.end() - len(unit)
+    for match in PAUSED_INSIDE.finditer(text):
+        if _is_begun_inside(match[1], text[match.end() : match.end() + 3], vocabulary()):
+            yield match.start(), match.end() - len(match[1])
     words: Words | None = None
     for match in BEGUN_WORD.finditer(text):
         words = words or vocabulary().words(text)
         (at, first), (_, second) = words.at(match.start()), words.at(match.end() - 1)
         is_word = len(second) == 1 and match[1] not in "您是会对的好行嗯哦" + PRONOUNS
-        if (
-            at == match.start()
-            and len(first) == 1
-            and (is_word or (len(second) > 1 and vocabulary().holds(second[:2])))
-        ):
+        is_alone = at == match.start() and len(first) == 1
+        if is_alone and (is_word or (len(second) > 1 and vocabulary().holds(second[:2]))):
             yield match.start(), match.end() - 1
+
+
+def _is_begun_inside(unit: str, after: str, vocabulary: Vocabulary) -> bool:
+    """Whether what stands on either side of a pause was begun again: 特别，特别厉害, but not 找酒店，酒店要.
+
+    A noun or pronoun before the pause ends its clause; one that goes on as a longer word was begun.
+    """
+    if unit[-1] in "的了吗吧呢" or unit in PLACES or len(set(unit)) == 1 or _is_number(unit):
+        return False
+    if len(vocabulary.words(unit + after).at(0)[1]) > len(unit):  # 抗美，抗美援朝
+        return True
+    return vocabulary.tags(unit)[-1][0] not in "nrtvsf"
 
 
 def _resumed(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:

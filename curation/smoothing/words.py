@@ -33,6 +33,10 @@ class Vocabulary:
         found = self.jieba.tag(word)
         return found[0][1] if len(found) == 1 else None
 
+    def tags(self, text: str) -> list[str]:
+        """Part of speech of each word of a text."""
+        return [tag for _, tag in self.jieba.tag(text)]
+
     def words(self, text: str) -> "Words":
         return Words(self.jieba.cut(text))
 

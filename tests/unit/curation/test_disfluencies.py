@@ -16,6 +16,7 @@ PARTS = st.sampled_from(
      "？", "~", " ", " ", "\n", "\x1c", "\u3000", "um", "Uh", "uhm", "er", "Hmm", "uh-huh", "mhm", "you know", "I mean", "like", "so yeah",
      "I", "the", "The", "want", "to", "want to", "pay", "no", "wait", "sorry", "actually", "scratch that", "5", "'", "-", "_", ",", ".", "K", "\u212a", "ſ", "店小二",
      "特", "特别", "早", "早上", "上海", "海关", "嘛", "吧", "呀", "诶", "哎", "什么", "什么的", "怎么说呢", "一个", "那种", "也", "都", "还", "跟", "我们", "因为",
+     "后来", "成了", "成为", "真是", "真的", "只是", "只能", "们", "哈", "嘞", "个", "一百", "，我", "抗美", "援朝", "很", "挺",
      "or", "rather", "make that", "I meant", "nope", "instead", "Paris", "when", "what", "a"]
 )  # fmt: skip
 TEXT = st.one_of(st.lists(PARTS, max_size=9).map("".join), st.lists(PARTS, max_size=9).map(" ".join))
