@@ -108,6 +108,8 @@ def _apply(dialogues: Dialogues, proposals: ConversationProposals, step: Step) -
         turns, mended, replyless = _mend(dialogues.turns, turns, removed, kind)
         traces.append(mended)
         dropped.update({conversation: "no_reply_left" for conversation in replyless if conversation not in dropped})
+        emptied = gone.join(turns, on="conversation", how="anti")["conversation"].unique(maintain_order=True)
+        dropped.update({conversation: "no_turn_left" for conversation in emptied if conversation not in dropped})
     traces.append(_trace_of_drops(dropped, verdicts, kind))
     if dropped:
         keep = ~pl.col("conversation").is_in(pl.Series(list(dropped), dtype=pl.UInt32).implode())
@@ -200,8 +202,10 @@ def _mend_one(
         if role == "assistant" and orphaned:
             trace.append(_trace_row(row, kind, "reply_of_dropped", "drop_turn", text, "", 0, len(text)))
         elif role == "user" and kept and kept[-1]["role"] == "user":
-            last, appended = kept[-1], JOIN + row["text"]
-            trace.append(_trace_row(last, kind, "merged", "edit", "", appended, last_end, last_end))
+            last = kept[-1]
+            appended = JOIN + row["text"] if last["text"] and row["text"] else row["text"]
+            if appended:
+                trace.append(_trace_row(last, kind, "merged", "edit", "", appended, last_end, last_end))
             trace.append(_trace_row(row, kind, "merged", "merge", text, "", 0, len(text)))
             last["text"] += appended
         else:

@@ -37,6 +37,7 @@ MENDED = {
     "reply_of_dropped": "a reply whose question was dropped",
     "merged": "a user turn that would stand beside another after a drop: it is appended to that one",
     "no_reply_left": "a conversation that lost its last reply",
+    "no_turn_left": "a conversation that lost all its turns",
 }
 """Codes of what the mixer does after an operator dropped turns; the trace tells them under that operator."""
 BLANK = r"^[\s\p{Z}\p{Cc}\p{Cf}]*$"

@@ -93,7 +93,7 @@ class NormalizeText(OperatorConfig):
 
 @operator(
     kind="normalize_text",
-    version=1,
+    version=2,
     scope="turn",
     config=NormalizeText,
     reads=("text",),

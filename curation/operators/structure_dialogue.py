@@ -16,7 +16,7 @@ class StructureDialogue(OperatorConfig):
 
 @operator(
     kind="structure_dialogue",
-    version=2,
+    version=3,
     scope="conversation",
     config=StructureDialogue,
     codes={
