@@ -62,8 +62,7 @@ def _section(operator: Operator) -> str:
 
 def _example(case: Case) -> str:
     """Before and after of each conversation of a case, and the trace between them."""
-    step = {"kind": case.kind, **case.content["config"]}
-    parts = [f"\nExample: {case.content['about']}\n\n    {json.dumps(step, ensure_ascii=False)}\n\n"]
+    parts = [f"\nExample: {case.content['about']}\n\n    {json.dumps(case.step, ensure_ascii=False)}\n\n"]
     for given, made in zip(case.content["conversations"], case.run(), strict=True):
         if user := given.get("user"):
             parts.append(f"The user's metadata: {code(json.dumps(user, ensure_ascii=False))}\n\n")

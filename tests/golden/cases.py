@@ -54,17 +54,29 @@ class Case:
         read: dict[str, Any] = json.loads(self.path.read_text("utf-8"))
         return read
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        """The recipe of this one operator."""
-        lexicons = {
+    @property
+    def step(self) -> dict[str, Any]:
+        """The operator with its settings, as a recipe names it."""
+        return {"kind": self.kind, **self.content["config"]}
+
+    @property
+    def lexicons(self) -> dict[str, Lexicon]:
+        """The lexicons that the settings name."""
+        return {
             name: Lexicon(tuple(one["words"]), tuple(one.get("allow", ())), one.get("category"))
             for name, one in self.content.get("lexicons", {}).items()
         }
+
+    @property
+    def filters(self) -> dict[str, ClassifierRef]:
+        """The classifier that the settings name."""
         labels = tuple((text, label) for text, label in self.content.get("labels", ()))
-        filters = {TRAINED: _trained(labels)} if labels else {}
-        operators = [{"kind": self.kind, **self.content["config"]}]
-        return parse_recipe({"operators": operators}, lexicons=lexicons, filters=filters)
+        return {TRAINED: _trained(labels)} if labels else {}
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe of this one operator."""
+        return parse_recipe({"operators": [self.step]}, lexicons=self.lexicons, filters=self.filters)
 
     @property
     def texts(self) -> list[str]:

@@ -1,164 +1,133 @@
-"""What holds for every operator, whatever the text: nothing is lost, everything is explained."""
+"""What holds for every operator, whatever the text: nothing is lost, everything is explained, neighbours do not matter.
 
-import gzip
-import tempfile
-from datetime import date
-from functools import lru_cache
-from pathlib import Path
+The laws run over the registry. An operator brings its own settings and words by its golden cases.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-import polars as pl
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from golden.cases import AS_OF, Case
+from hypothesis import given
 from hypothesis import strategies as st
+from laws.conversations import KINDS, cases_of, conversations, joined
+from laws.replay import replay
 
-from curation.classifier import ClassifierRef
-from curation.classifier_training import train_classifier
-from curation.command import curate
-from curation.mixer import Step, apply_edits, run_step, with_context
-from curation.operator import REGISTRY, Dialogues, Lexicon, Resources
-from curation.recipe import parse_recipe
+from curation.operator import MENDED, REGISTRY
+from curation.preview import preview
+from curation.recipe import DEFAULT_ORDER, Recipe
 
-VOCABULARY = st.sampled_from(
-    ["嗯", "呃，", "那个，", "我我我", "我想", "查话费", "，", "。", "不对", "去北京", "去上海", "天天", "看看", "谢谢谢谢", "的的", "um, ",
-     "I I ", "want to ", "you know, ", "王八蛋", "FUCK", "fuck", "我今年34岁", "我在成都", "张女士您好", "😀", "\x00", " ", "三张", "四张票",
-     "ＡＢ", "１：", "\u200b", "\u200d", "👩", "\u3000", "\r\n", "\n", "  ", "！！", "?", "。", "&amp;", "nbsp;", "<br>", "</p>", "<", "`", "ｶ", "ﾞ"]
-)  # fmt: skip
-TEXT = st.lists(VOCABULARY, max_size=8).map("".join)
-TURN = st.tuples(st.sampled_from(["user", "assistant", "system"]), TEXT)
-CONVERSATIONS = st.lists(st.lists(TURN, min_size=1, max_size=6), min_size=1, max_size=4)
-KINDS = sorted(REGISTRY)
-CONFIGS: dict[str, dict[str, Any]] = {
-    "truncate_history": {"max_source_length": 64, "max_target_length": 16},
-    "classify_text": {"classifier": "rude", "labels": ["rude"], "threshold": 0.5, "action": "drop_conversation"},
-}
-SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+Conversations = list[dict[str, Any]]
+PER_CONVERSATION = [kind for kind in KINDS if REGISTRY[kind].scope != "dataset"]
 
 
-def _dialogues(conversations: list[list[tuple[str, str]]]) -> Dialogues:
-    rows = [
-        (index, turn, role, text, None)
-        for index, turns in enumerate(conversations)
-        for turn, (role, text) in enumerate(turns)
+def _run(given: Conversations, recipe: Recipe) -> list[dict[str, Any]]:
+    return preview(given, recipe, as_of=AS_OF)
+
+
+def _messages(made: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """Messages of each row that a conversation became."""
+    rows = made["windows"] or ([made["curated"]] if made["curated"] else [])
+    return [row["messages"] for row in rows]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_the_trace_applied_to_the_original_gives_what_came_out(kind: str, data: st.DataObject) -> None:
+    case = data.draw(st.sampled_from(cases_of(kind)))
+    given = data.draw(conversations(kind))
+    made = _run(given, case.recipe)
+    assert [one["original"]["messages"] for one in made] == [one["messages"] for one in given]
+    for one in made:
+        _is_explained(one, case.recipe)
+
+
+@given(data=st.data())
+def test_the_trace_of_a_whole_recipe_gives_what_came_out(data: st.DataObject) -> None:
+    order = [kind for kind in DEFAULT_ORDER if kind != "truncate_history"]
+    order += sorted(set(KINDS) - set(DEFAULT_ORDER))
+    chosen = data.draw(
+        st.lists(st.sampled_from(order), unique=True, min_size=2).map(lambda kinds: sorted(kinds, key=order.index))
+    )
+    cases: list[Case] = [data.draw(st.sampled_from(cases_of(kind))) for kind in chosen]
+    recipe = joined(cases)
+    for one in _run(data.draw(conversations(data.draw(st.sampled_from(chosen)))), recipe):
+        _is_explained(one, recipe)
+
+
+def _is_explained(one: dict[str, Any], recipe: Recipe) -> None:
+    """The trace of one conversation says all of what happened to it, with declared codes."""
+    configs = {operator.kind: config for operator, config, _ in recipe.steps}
+    unlearn = [kind for kind, config in configs.items() if not getattr(config, "learn_masked", True)]
+    for row in one["trace"]:
+        declared = {*REGISTRY[row["operator"]].codes, *MENDED}
+        assert row["code"] in declared or any(code.startswith("<") for code in declared)
+        assert row["conversation_id"] == one["original"]["id"]
+    verdicts = [(row["operator"], row["code"]) for row in one["trace"] if row["action"] == "drop_conversation"]
+    turns = replay(one["original"]["messages"], one["trace"], unlearn)
+    if one["dropped"] is not None:
+        assert one["curated"] is None
+        assert verdicts == [(one["dropped"]["operator"], one["dropped"]["code"])]
+        return
+    assert not verdicts
+    cuts = [row for row in one["trace"] if row["action"] == "cut"]
+    if cuts or one["windows"]:
+        _is_covered(_messages(one), turns, one["windows"] is not None)
+    else:
+        assert one["curated"]["messages"] == list(turns.values())
+
+
+def _is_covered(rows: Sequence[Sequence[dict[str, Any]]], turns: dict[int, dict[str, Any]], several: bool) -> None:
+    """Rows of a conversation that was cut hold its turns, or an end of one, in their order; all turns are in some row."""
+    held: Counter[int] = Counter()
+    for row in rows:
+        places = iter(turns)
+        for message in row:
+            held[next(place for place in places if _is_part(message, turns[place]))] += 1
+    assert several or set(held) == set(turns)
+
+
+def _is_part(message: dict[str, Any], turn: dict[str, Any]) -> bool:
+    whole, part = turn["content"], message["content"]
+    return message["role"] == turn["role"] and (whole.startswith(part) or whole.endswith(part))
+
+
+@pytest.mark.parametrize("kind", PER_CONVERSATION)
+@given(data=st.data())
+def test_neither_neighbours_nor_order_matter(kind: str, data: st.DataObject) -> None:
+    case = data.draw(st.sampled_from(cases_of(kind)))
+    given = data.draw(conversations(kind))
+    some = data.draw(st.permutations(range(len(given))).map(lambda order: order[: max(1, len(given) // 2)]))
+    together = _run(given, case.recipe)
+    assert _run([given[place] for place in some], case.recipe) == [together[place] for place in some]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_running_twice_changes_nothing_more(kind: str, data: st.DataObject) -> None:
+    """What truncation cut is left out: a reply of the full length is indistinguishable from one that was cut there."""
+    case = data.draw(st.sampled_from(cases_of(kind)))
+    given = data.draw(conversations(kind))
+    once = [
+        {**sent, "messages": made["curated"]["messages"]}
+        for sent, made in zip(given, _run(given, case.recipe), strict=True)
+        if made["curated"] and not any(row["action"] in ("split", "cut") for row in made["trace"])
     ]
-    columns = {"conversation": pl.UInt32, "turn": pl.Int64, "role": pl.String, "text": pl.String, "weight": pl.Int64}
-    numbers = range(len(conversations))
-    schema = {"conversation": pl.UInt32, "id": pl.String, "line": pl.Int64, "user": pl.String, "meta": pl.String}
-    table = pl.DataFrame([(i, f"c{i}", i + 1, None, None) for i in numbers], schema, orient="row")
-    return Dialogues(table, with_context(pl.DataFrame(rows, columns, orient="row")))
+    for sent, made in zip(once, _run(once, case.recipe), strict=True):
+        assert made["curated"] is not None
+        assert made["curated"]["messages"] == sent["messages"]
 
 
-@lru_cache(maxsize=1)
-def _classifier() -> ClassifierRef:
-    records = [(f"你个{word}{n}号", "rude") for word in ("王八蛋", "fuck") for n in range(20)]
-    records += [(f"我想查{word}{n}号", "fine") for word in ("话费", "流量") for n in range(20)]
-    folder = Path(tempfile.mkdtemp()) / "rude"
-    train_classifier(records, folder, hyperparameters={"bucket": 1_000})
-    return ClassifierRef.at(folder)
-
-
-def _step(kind: str, **config: Any) -> Step:
-    op = REGISTRY[kind]
-    lexicon = Lexicon(("王八蛋", "fuck", "查话费"), ("我想查话费",), "rude")
-    made = op.config.model_validate({**CONFIGS.get(kind, {}), **config})
-    return Step(op, made, Resources(date(2026, 11, 1), (lexicon,), _classifier()))
-
-
-def _texts(dialogues: Dialogues) -> dict[tuple[int, int], str]:
-    return {(c, t): text for c, t, text in dialogues.turns.select("conversation", "turn", "text").iter_rows()}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@SETTINGS
-@given(conversations=CONVERSATIONS)
-def test_the_trace_applied_to_the_original_gives_the_curated_text(
-    kind: str, conversations: list[list[tuple[str, str]]]
-) -> None:
-    before = _dialogues(conversations)
-    outcome = run_step(before, _step(kind))
-    texts = _texts(before)
-    trace = outcome.trace.to_dicts()
-    assert set(outcome.dropped) == {row["conversation"] for row in trace if row["action"] == "drop_conversation"}
-    edits: dict[tuple[int, int], list[tuple[int, int, str]]] = {}
-    for row in trace:
-        if row["turn"] is None or row["start"] is None or row["action"] == "drop_conversation":
-            continue
-        key = row["conversation"], row["turn"]
-        assert texts[key][row["start"] : row["end"]] == row["before"]
-        if row["action"] in ("drop_turn", "merge") and kind != "truncate_history":
-            texts.pop(key)
-        elif row["action"] in ("edit", "mask"):
-            edits.setdefault(key, []).append((row["start"], row["end"], row["after"]))
-    replayed = {key: apply_edits(text, edits.get(key, [])) for key, text in texts.items()}
-    replayed = {key: text for key, text in replayed.items() if key[0] not in outcome.dropped}
-    assert _texts(outcome.dialogues) == replayed
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@SETTINGS
-@given(conversations=CONVERSATIONS)
-def test_conversations_do_not_influence_each_other(kind: str, conversations: list[list[tuple[str, str]]]) -> None:
-    together = _texts(run_step(_dialogues(conversations), _step(kind)).dialogues)
-    for index, turns in enumerate(conversations):
-        alone = _texts(run_step(_dialogues([turns]), _step(kind)).dialogues)
-        assert {turn: text for (c, turn), text in together.items() if c == index} == {
-            turn: text for (_, turn), text in alone.items()
-        }
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@SETTINGS
-@given(conversations=CONVERSATIONS)
-@example(conversations=[[("user", "那个，那个，那个，")]])
-def test_running_twice_changes_nothing_more(kind: str, conversations: list[list[tuple[str, str]]]) -> None:
-    once = run_step(_dialogues(conversations), _step(kind)).dialogues
-    twice = run_step(once, _step(kind))
-    assert _texts(twice.dialogues) == _texts(once)
-    assert not twice.dropped
-
-
-@SETTINGS
-@given(conversations=CONVERSATIONS)
-def test_a_dropped_turn_takes_its_reply_along_and_leaves_no_two_user_turns(
-    conversations: list[list[tuple[str, str]]],
-) -> None:
-    shaped = run_step(_dialogues(conversations), _step("structure_dialogue")).dialogues
-    outcome = run_step(shaped, _step("match_sensitive_words", action="drop_turn"))
-    for _, group in outcome.dialogues.turns.group_by("conversation", maintain_order=True):
-        roles = [role for role in group["role"] if role != "system"]
-        if shaped.turns.height != outcome.dialogues.turns.height:
-            assert ("user", "user") not in zip(roles, roles[1:], strict=False)
-    assert not outcome.dialogues.turns["text"].str.contains("王八蛋").any()
-
-
-@pytest.mark.parametrize("segment_bytes", [2_000, 50_000, 10_000_000])
-def test_a_digest_depends_neither_on_segments_nor_on_workers(
-    examples: Path, tmp_path: Path, segment_bytes: int
-) -> None:
-    recipe = parse_recipe(None)
-    as_of = date(2026, 11, 1)
-    source = examples / "dialogues.jsonl"
-    whole = curate([source], tmp_path / "whole", recipe=recipe, as_of=as_of)
-    workers = 2 if segment_bytes == 50_000 else 1
-    cut = curate([source], tmp_path / "cut", recipe=recipe, as_of=as_of, segment_bytes=segment_bytes, workers=workers)
-    assert cut["digest"] == whole["digest"]
-    assert cut["counts"] == whole["counts"]
-
-
-@pytest.mark.parametrize("compressed", [False, True])
-def test_two_workers_write_the_same_bytes_as_one(examples: Path, tmp_path: Path, compressed: bool) -> None:
-    lines = (examples / "dialogues.jsonl").read_bytes().splitlines()
-    lines[7:7] = [b"{", b"", b'{"messages": []}', "好".encode("gb18030")]
-    source = tmp_path / ("talks.jsonl.gz" if compressed else "talks.jsonl")
-    content = b"\n".join([*lines, lines[0]])
-    source.write_bytes(gzip.compress(content) if compressed else content)
-    made = {}
-    for workers in (1, 2):
-        out = tmp_path / str(workers)
-        recipe = parse_recipe(None)
-        manifest = curate([source], out, recipe=recipe, as_of=date(2026, 11, 1), segment_bytes=60_000, workers=workers)
-        assert len(manifest["segments"]) > 3
-        made[workers] = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert made[1] == made[2]
-    quarantine = pl.read_parquet(tmp_path / "1" / "quarantine.parquet")
-    assert quarantine["line"].to_list() == [8, 10, 11]
+@given(data=st.data())
+def test_a_dropped_turn_takes_its_reply_along_and_leaves_no_two_user_turns(data: st.DataObject) -> None:
+    structure = next(case for case in cases_of("structure_dialogue") if case.content.get("example"))
+    drops = [case for kind in KINDS for case in cases_of(kind) if case.content["config"].get("action") == "drop_turn"]
+    case = data.draw(st.sampled_from(drops))
+    for one in _run(data.draw(conversations(case.kind)), joined([structure, case])):
+        dropped = {row["turn"] for row in one["trace"] if row["operator"] == case.kind and row["action"] == "drop_turn"}
+        if one["curated"] and dropped:
+            roles = [message["role"] for message in one["curated"]["messages"] if message["role"] != "system"]
+            assert ("user", "user") not in pairwise(roles)
+            assert "assistant" in roles
