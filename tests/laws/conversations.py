@@ -35,7 +35,7 @@ def words_of(kind: str) -> tuple[str, ...]:
 
 @lru_cache
 def conversations(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
-    """A few conversations in an operator's own words, some with the users of its golden cases."""
+    """Up to ten conversations in an operator's own words, some with the users of its golden cases."""
     word = st.sampled_from(ANYWHERE) | st.sampled_from(words_of(kind))
     whole = st.sampled_from(sorted({text for case in cases_of(kind) for text in case.texts}))
     text = st.lists(word, max_size=8).map("".join) | whole
@@ -45,7 +45,7 @@ def conversations(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
     ).map(_without_foreign_weight)
     users = [one["user"] for case in cases_of(kind) for one in case.content["conversations"] if "user" in one]
     one = {"messages": st.lists(turn, min_size=1, max_size=6), "user": st.sampled_from([*users, {}])}
-    return st.lists(st.fixed_dictionaries(one), min_size=1, max_size=4).map(_numbered)
+    return st.lists(st.fixed_dictionaries(one), min_size=1, max_size=10).map(_numbered)
 
 
 def every_operator() -> Recipe:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from golden.cases import AS_OF, Case
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from laws.conversations import KINDS, cases_of, conversations, joined
 from laws.replay import replay
@@ -20,6 +20,8 @@ from curation.preview import preview
 from curation.recipe import DEFAULT_ORDER, Recipe
 
 Conversations = list[dict[str, Any]]
+BATCHES = settings(max_examples=settings().max_examples // 3)
+"""A run costs about the same for one conversation as for ten, so fewer examples hold more of them."""
 PER_CONVERSATION = [kind for kind in KINDS if REGISTRY[kind].scope != "dataset"]
 
 
@@ -34,6 +36,7 @@ def _messages(made: dict[str, Any]) -> list[list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@BATCHES
 @given(data=st.data())
 def test_the_trace_applied_to_the_original_gives_what_came_out(kind: str, data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(cases_of(kind)))
@@ -44,6 +47,7 @@ def test_the_trace_applied_to_the_original_gives_what_came_out(kind: str, data: 
         _is_explained(one, case.recipe)
 
 
+@BATCHES
 @given(data=st.data())
 def test_the_trace_of_a_whole_recipe_gives_what_came_out(data: st.DataObject) -> None:
     order = [kind for kind in DEFAULT_ORDER if kind != "truncate_history"]
@@ -95,6 +99,7 @@ def _is_part(message: dict[str, Any], turn: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("kind", PER_CONVERSATION)
+@BATCHES
 @given(data=st.data())
 def test_neither_neighbours_nor_order_matter(kind: str, data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(cases_of(kind)))
@@ -105,6 +110,7 @@ def test_neither_neighbours_nor_order_matter(kind: str, data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@BATCHES
 @given(data=st.data())
 def test_running_twice_changes_nothing_more(kind: str, data: st.DataObject) -> None:
     """What truncation cut is left out: a reply of the full length is indistinguishable from one that was cut there."""
@@ -120,6 +126,7 @@ def test_running_twice_changes_nothing_more(kind: str, data: st.DataObject) -> N
         assert made["curated"]["messages"] == sent["messages"]
 
 
+@BATCHES
 @given(data=st.data())
 def test_a_dropped_turn_takes_its_reply_along_and_leaves_no_two_user_turns(data: st.DataObject) -> None:
     structure = next(case for case in cases_of("structure_dialogue") if case.content.get("example"))
