@@ -83,8 +83,9 @@ def _propose_on_distinct(turns: pl.DataFrame, step: Step) -> pl.DataFrame:
     proposed = proposed.rename({"row": "distinct"})
     touched = distinct.join(proposed.select("distinct"), on="distinct", how="semi")
     rows = turns.select("row", *reads).join(touched, on=reads, nulls_equal=True).select("row", "distinct")
-    joined = proposed.join(rows, on="distinct").select(PROPOSALS.names())
-    return joined.sort("row", "start", maintain_order=True)
+    joined = proposed.join(rows, on="distinct").select(PROPOSALS.names()).sort("row", "start", maintain_order=True)
+    settle = step.operator.settle
+    return joined if settle is None else settle(joined, turns, step.config)
 
 
 def _apply(dialogues: Dialogues, proposals: ConversationProposals, step: Step) -> Outcome:

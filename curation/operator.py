@@ -121,6 +121,9 @@ class Operator:
     """What each code in its trace means, a line each; one in angle brackets stands for names that the user gives."""
     function: Callable[..., Any]
     description: str
+    settle: Callable[..., pl.DataFrame] | None = None
+    """Of a turn operator whose edits depend on the conversation too: from its proposals, spread over all rows of the
+    turn table, the table and the config to the proposals that are applied."""
 
 
 REGISTRY: dict[str, Operator] = {}
@@ -135,13 +138,14 @@ def operator(
     config: type[OperatorConfig],
     codes: Mapping[str, str],
     reads: tuple[str, ...] = (),
+    settle: Callable[..., pl.DataFrame] | None = None,
 ) -> Callable[[F], F]:
     """Registers a function as the operator `kind`."""
 
     def register(function: F) -> F:
         assert kind not in REGISTRY
         description = (config.__doc__ or "").strip()
-        REGISTRY[kind] = Operator(kind, version, scope, config, reads, codes, function, description)
+        REGISTRY[kind] = Operator(kind, version, scope, config, reads, codes, function, description, settle)
         return function
 
     return register

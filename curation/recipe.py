@@ -26,6 +26,7 @@ DEFAULT_ORDER = (
     "smooth_disfluency",
     "tag_users",
     "match_sensitive_words",
+    "redact_personal_data",
     "truncate_history",
 )
 MAX_OPERATORS = 50
@@ -192,6 +193,9 @@ def _check_order(kinds: list[str]) -> list[str]:
         before = kinds[:index]
         if "truncate_history" in before:
             message = f"{kind} comes after truncate_history, which must be the last: its windows are final"
+            raise RecipeError(message, index=index, operator=kind, field="kind")
+        if kind == "tag_users" and "redact_personal_data" in before:
+            message = "tag_users comes after redact_personal_data: it cannot read what was redacted, put it before"
             raise RecipeError(message, index=index, operator=kind, field="kind")
         if kind == "structure_dialogue" and before:
             warnings.append(f"structure_dialogue comes after {before[-1]}: put it first, others rely on its turns")

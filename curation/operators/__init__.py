@@ -3,6 +3,7 @@
 from curation.operators import classify_text as classify_text
 from curation.operators import match_sensitive_words as match_sensitive_words
 from curation.operators import normalize_text as normalize_text
+from curation.operators import redact_personal_data as redact_personal_data
 from curation.operators import smooth_disfluency as smooth_disfluency
 from curation.operators import structure_dialogue as structure_dialogue
 from curation.operators import tag_users as tag_users
