@@ -5,12 +5,16 @@ import sys
 import click
 from golden.cases import all_cases
 
+from curation.operator import REGISTRY
+
 
 @click.command()
 @click.argument("kinds", nargs=-1)
 def main(kinds: tuple[str, ...]) -> None:
     """Records the cases of the operators KINDS, by default of all; exit status 1 if one was refused."""
     refused = 0
+    if strange := {*kinds, *(case.kind for case in all_cases())} - set(REGISTRY):
+        raise click.UsageError(f"no operator {min(strange)}: its line in curation/operators/__init__.py is missing")
     for case in all_cases():
         if kinds and case.kind not in kinds:
             continue

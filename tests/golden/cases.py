@@ -81,7 +81,12 @@ class Case:
     @property
     def texts(self) -> list[str]:
         """What is said in the conversations."""
-        return [message["content"] for one in self.content["conversations"] for message in one["messages"]]
+        return [turn["content"] for turn in self.turns]
+
+    @property
+    def turns(self) -> list[dict[str, Any]]:
+        """The messages of the conversations."""
+        return [message for one in self.content["conversations"] for message in one["messages"]]
 
     def run(self) -> list[dict[str, Any]]:
         """What the operator makes of each conversation now."""

@@ -37,12 +37,12 @@ def words_of(kind: str) -> tuple[str, ...]:
 def conversations(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
     """Up to ten conversations in an operator's own words, some with the users of its golden cases."""
     word = st.sampled_from(ANYWHERE) | st.sampled_from(words_of(kind))
-    whole = st.sampled_from(sorted({text for case in cases_of(kind) for text in case.texts}))
-    text = st.lists(word, max_size=8).map("".join) | whole
+    text = st.lists(word, max_size=8).map("".join)
     turn = st.fixed_dictionaries(
         {"role": st.sampled_from(["user", "assistant", "user", "assistant", "system"]), "content": text},
         optional={"weight": st.sampled_from([0, 1])},
     ).map(_without_foreign_weight)
+    turn |= st.sampled_from([turn for case in cases_of(kind) for turn in case.turns])
     users = [one["user"] for case in cases_of(kind) for one in case.content["conversations"] if "user" in one]
     one = {"messages": st.lists(turn, min_size=1, max_size=6), "user": st.sampled_from([*users, {}])}
     return st.lists(st.fixed_dictionaries(one), min_size=1, max_size=10).map(_numbered)
