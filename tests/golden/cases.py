@@ -8,6 +8,7 @@ what came out, without nulls, originals and the operator's own name; several `wi
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
@@ -76,7 +77,7 @@ class Case:
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe of this one operator."""
-        return parse_recipe({"operators": [self.step]}, lexicons=self.lexicons, filters=self.filters)
+        return joined([self])
 
     @property
     def texts(self) -> list[str]:
@@ -137,6 +138,13 @@ def all_cases() -> list[Case]:
 def example_of(kind: str) -> Case:
     """The case that the docs show of an operator."""
     return next(case for case in all_cases() if case.kind == kind and case.content.get("example"))
+
+
+def joined(cases: Sequence[Case]) -> Recipe:
+    """The recipe that runs the operators of several cases one after another."""
+    lexicons = {name: one for case in cases for name, one in case.lexicons.items()}
+    filters = {name: one for case in cases for name, one in case.filters.items()}
+    return parse_recipe({"operators": [case.step for case in cases]}, lexicons=lexicons, filters=filters)
 
 
 def written(value: object, indent: int = 0) -> str:

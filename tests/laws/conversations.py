@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from golden.cases import Case, all_cases
+from golden.cases import Case, all_cases, example_of, joined
 from hypothesis import strategies as st
 
-from curation.operator import REGISTRY, Lexicon
-from curation.recipe import DEFAULT_ORDER, Recipe, parse_recipe
+from curation.operator import REGISTRY
+from curation.recipe import DEFAULT_ORDER, Recipe
 
 KINDS = sorted(REGISTRY)
 PIECE = re.compile(r"[^\s，。！？,.!?]{1,12}|[\s，。！？,.!?]+")
@@ -51,22 +51,8 @@ def conversations(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
 def every_operator() -> Recipe:
     """A recipe of all operators as in their golden examples: the default ones in their order, the others before the last."""
     *order, last = DEFAULT_ORDER
-    examples = [_example_of(kind) for kind in (*order, *sorted(set(KINDS) - set(DEFAULT_ORDER)), last)]
+    examples = [example_of(kind) for kind in (*order, *sorted(set(KINDS) - set(DEFAULT_ORDER)), last)]
     return joined(examples)
-
-
-def joined(cases: list[Case]) -> Recipe:
-    """The recipe that runs the operators of several cases one after another."""
-    lexicons: dict[str, Lexicon] = {}
-    filters: dict[str, Any] = {}
-    for case in cases:
-        lexicons |= case.lexicons
-        filters |= case.filters
-    return parse_recipe({"operators": [case.step for case in cases]}, lexicons=lexicons, filters=filters)
-
-
-def _example_of(kind: str) -> Case:
-    return next(case for case in cases_of(kind) if case.content.get("example"))
 
 
 def _without_foreign_weight(turn: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from golden.cases import AS_OF, Case
+from golden.cases import AS_OF, Case, joined
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws.conversations import KINDS, cases_of, conversations, joined
+from laws.conversations import KINDS, cases_of, conversations
 from laws.replay import replay
 
 from curation.operator import MENDED, REGISTRY
