@@ -85,19 +85,18 @@ def _conversation(title: str, messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _trace(rows: Sequence[Mapping[str, Any]]) -> str:
-    shown = [
-        (
-            str(row.get("turn", "")),
-            code(row["code"]),
-            row["action"],
-            f"{row['start']}–{row['end']}" if "start" in row else "",
-            code(row.get("before", "")),
-            code(row.get("after", "")),
-            str(row.get("score", "")),
-        )
-        for row in rows
-    ]
-    return table(("turn", "code", "action", "place", "before", "after", "score"), shown)
+    """The rows of a trace; places, turns and scores only where there are some."""
+    columns: dict[str, list[str]] = {
+        "turn": [str(row.get("turn", "")) for row in rows],
+        "code": [code(row["code"]) for row in rows],
+        "action": [row["action"] for row in rows],
+        "place": [f"{row['start']}–{row['end']}" if "start" in row else "" for row in rows],
+        "before": [code(row.get("before", "")) for row in rows],
+        "after": [code(row.get("after", "")) for row in rows],
+        "score": [str(row.get("score", "")) for row in rows],
+    }
+    told = {name: cells for name, cells in columns.items() if any(cells) or name in ("before", "after")}
+    return table(tuple(told), zip(*told.values(), strict=True))
 
 
 def _line(text: str) -> str:
