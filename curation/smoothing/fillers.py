@@ -48,7 +48,7 @@ FILLERS_ZH = [
 FILLERS_EN = [
     re.compile(r"(?<![\w'-])(?:[Uu]m+|[Uu]h+m?|[Ee]rm?|[Hh]mm+)(?![\w'-])[,.…\s]*"),
     re.compile(rf"{START}(?:you know|i mean|well you know|so yeah)\s*[,…]+\s*", re.IGNORECASE),
-    re.compile(r"(?<=\w),\s*(?:you know|like|i mean)(?=,)", re.IGNORECASE),
+    re.compile(r"(?<=\w),\s*like(?=,)", re.IGNORECASE),
 ]
 GOING_ON = frozenset("我你他她它就还也都会是要去到于的得个种那这觉不很")
 """Characters after which a pause is the speaker's, not the sentence's: 我还嗯，加了."""
