@@ -297,9 +297,9 @@ class KnownResult(Base):
 class Work(Base):
     """A piece of background work and its lease.
 
-    `kind` is ingest (subject: file), plan, curate, close (subject: version), learn (subject: learned filter) or train
-    (subject: job). Whoever holds
-    `owner` and `fence` may commit a result; the fence grows with every claim, so a late worker is turned away.
+    `kind` is ingest (subject: file), plan, curate, join, close (subject: version), learn (subject: learned filter) or
+    train (subject: job). Whoever holds `owner` and `fence` may commit a result; the fence grows with every claim, so a
+    late worker is turned away.
     """
 
     __tablename__ = "work"

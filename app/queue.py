@@ -75,8 +75,10 @@ def add_work(
     return work
 
 
-def add_shards(session: Session, kind: str, subject: str, payloads: Sequence[Mapping[str, Any]]) -> None:
-    """Adds one piece of work for each payload, numbered from 0, in one statement.
+def add_shards(
+    session: Session, kind: str, subject: str, payloads: Sequence[Mapping[str, Any]], *, first: int = 0
+) -> None:
+    """Adds one piece of work for each payload, numbered from `first`, in one statement.
 
     Only the first `NUDGES_AHEAD` are announced; `announce_next` does the rest, as they are finished.
     """
@@ -84,11 +86,11 @@ def add_shards(session: Session, kind: str, subject: str, payloads: Sequence[Map
         return
     rows = [
         {"id": new_id("work"), "kind": kind, "subject": subject, "ordinal": ordinal, "payload": dict(payload)}
-        for ordinal, payload in enumerate(payloads)
+        for ordinal, payload in enumerate(payloads, first)
     ]
     session.execute(insert(Work), rows)
     announced = select(Work.id, Work.queue).where(Work.kind == kind, Work.subject == subject)
-    _announce(session, announced.where(Work.ordinal < NUDGES_AHEAD).order_by(Work.ordinal))
+    _announce(session, announced.where(Work.ordinal.between(first, first + NUDGES_AHEAD - 1)).order_by(Work.ordinal))
 
 
 def announce_next(session: Session, kind: str, subject: str, ordinal: int) -> None:

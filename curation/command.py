@@ -18,11 +18,13 @@ from curation.errors import InputError
 from curation.formats import SEGMENT_BYTES, Ingested, ingest, repeated_ids
 from curation.formats.cuts import Spread
 from curation.recipe import Recipe
-from curation.run import SegmentResult, close_version, curate_segment
+from curation.run import Result, SegmentResult, StageResult, close_version, curate_segment, decide, resume_segment
 from curation.segments import QUARANTINE_SCHEMA, file_sha256, write_json, write_parquet
 
 INGEST = ".ingest-"
-"""Beginning of the names of folders that hold raw segments while a run lasts."""
+"""Beginning of the names of folders that hold raw segments and stages while a run lasts."""
+Job = tuple[Callable[..., Result], tuple[Any, ...], dict[str, Any]]
+"""A function, its arguments and its settings, as another process can be sent them."""
 
 
 def curate(
@@ -75,21 +77,59 @@ def _curate_ingested(
 ) -> dict[str, Any]:
     segments = [(index, segment.path) for index, one in enumerate(ingested) for segment in one.segments]
     renames = repeated_ids([(path, shas[index]) for index, path in segments])
-    jobs = [
-        (path, recipe, out, ordinal, index, as_of, ids)
-        for ordinal, ((index, path), ids) in enumerate(zip(segments, renames, strict=True))
-    ]
-    results = []
-    for result in spread(_run_job, jobs):
-        results.append(result)
-        if on_progress is not None:
-            on_progress(len(results), len(jobs))
+    places = [{"ordinal": ordinal, "file": file, "as_of": as_of} for ordinal, (file, _) in enumerate(segments)]
+    work = out / f"{INGEST}stages"
+    told = _told(spread, on_progress, len(segments) * (len(recipe.barriers) + 1))
+    results = told(
+        (curate_segment, (path, recipe, work if recipe.barriers else out), {**place, "ids": ids})
+        for (_, path), ids, place in zip(segments, renames, places, strict=True)
+    )
+    for stage in range(1, len(recipe.barriers) + 1):
+        results = told(_over_barrier(results, recipe, work, out, stage, places))
+    finished = [result for result in results if isinstance(result, SegmentResult)]
     warnings = [
         f"{path.name}: {warning}" for path, one in zip(inputs, ingested, strict=True) for warning in one.warnings
     ]
-    manifest = close_version(results, recipe, out, as_of=as_of, warnings=warnings)
+    manifest = close_version(finished, recipe, out, as_of=as_of, warnings=warnings)
     _report(out, inputs, ingested, manifest)
     return manifest
+
+
+def _told(
+    spread: Spread, on_progress: Callable[[int, int], None] | None, total: int
+) -> Callable[[Iterable[Job]], list[Result]]:
+    """Spreads jobs and tells, over all calls together, how many of `total` are done."""
+    done = 0
+
+    def run(jobs: Iterable[Job]) -> list[Result]:
+        nonlocal done
+        made = []
+        for result in spread(_run_job, jobs):
+            made.append(result)
+            done += 1
+            if on_progress is not None:
+                on_progress(done, total)
+        return made
+
+    return run
+
+
+def _over_barrier(
+    results: Sequence[Result], recipe: Recipe, work: Path, out: Path, stage: int, places: Sequence[dict[str, Any]]
+) -> list[Job]:
+    """Decides at a barrier and says what is to be done with each segment after it."""
+    waiting = [result for result in results if isinstance(result, StageResult)]
+    work.mkdir(exist_ok=True)
+    decisions = decide(waiting, lambda part: work / part.path, recipe, work, stage=stage)
+    folder = out if stage == len(recipe.barriers) else work
+    return [
+        (
+            resume_segment,
+            ({name: work / part.path for name, part in one.passage.items()}, work / decided.path, recipe, folder),
+            {**place, "stage": stage},
+        )
+        for one, decided, place in zip(waiting, decisions, places, strict=True)
+    ]
 
 
 @contextmanager
@@ -123,9 +163,9 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _run_job(job: tuple[Any, ...]) -> SegmentResult:
-    raw, recipe, out, ordinal, file, as_of, ids = job
-    return curate_segment(raw, recipe, out, ordinal=ordinal, file=file, as_of=as_of, ids=ids)
+def _run_job(job: Job) -> Result:
+    function, args, settings = job
+    return function(*args, **settings)
 
 
 def _ingest_named(path: Path, out: Path, settings: dict[str, Any]) -> Ingested:

@@ -4,8 +4,10 @@ It runs an operator, applies what it proposes and writes a trace row for each ch
 reply; a dropped reply never leaves two user turns apart: they become one.
 """
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -19,6 +21,7 @@ from curation.operator import (
     Operator,
     OperatorConfig,
     Resources,
+    Shard,
 )
 from curation.segments import TRACE_SCHEMA
 from trainer.dialogues import Window
@@ -57,13 +60,28 @@ class Outcome:
     windows: dict[int, list[Window]]
 
 
-def run_step(dialogues: Dialogues, step: Step) -> Outcome:
-    """Runs a step's operator and applies what it proposes."""
+def run_step(dialogues: Dialogues, step: Step, decisions: pl.DataFrame | None = None) -> Outcome:
+    """Runs a step's operator and applies what it proposes.
+
+    `decisions` are those of an operator of dataset scope on this segment; without them it decides on these
+    conversations as if there were no others.
+    """
     if step.scope == "turn":
         proposals = ConversationProposals(turns=_propose_on_distinct(dialogues.turns, step))
+    elif step.operator.barrier is not None:
+        decided = _decide_alone(dialogues, step) if decisions is None else decisions
+        proposals = step.operator.function(dialogues, step.config, step.resources, decided)
     else:
         proposals = step.operator.function(dialogues, step.config, step.resources)
     return _apply(dialogues, proposals, step)
+
+
+def _decide_alone(dialogues: Dialogues, step: Step) -> pl.DataFrame:
+    barrier = step.operator.barrier
+    assert barrier is not None
+    shard = Shard(barrier.survey(dialogues, step.config).lazy(), dialogues.turns.lazy)
+    with tempfile.TemporaryDirectory() as folder:
+        return barrier.decide([shard], step.config, Path(folder))[0]
 
 
 def with_context(turns: pl.DataFrame) -> pl.DataFrame:
@@ -111,7 +129,7 @@ def _apply(dialogues: Dialogues, proposals: ConversationProposals, step: Step) -
         dropped.update({conversation: "no_reply_left" for conversation in replyless if conversation not in dropped})
         emptied = gone.join(turns, on="conversation", how="anti")["conversation"].unique(maintain_order=True)
         dropped.update({conversation: "no_turn_left" for conversation in emptied if conversation not in dropped})
-    traces.append(_trace_of_drops(dropped, verdicts, kind))
+    traces.append(_trace_of_drops(dropped, verdicts, proposals.kept, kind))
     if dropped:
         keep = ~pl.col("conversation").is_in(pl.Series(list(dropped), dtype=pl.UInt32).implode())
         dialogues = replace(dialogues, conversations=dialogues.conversations.filter(keep))
@@ -293,8 +311,10 @@ def _trace_of_windows(dialogues: Dialogues, proposals: ConversationProposals, ki
     return pl.DataFrame(rows, STEP_TRACE, orient="row")
 
 
-def _trace_of_drops(dropped: dict[int, str], verdicts: pl.DataFrame, kind: str) -> pl.DataFrame:
-    """A row per dropped conversation; with the words that decided it where a turn's verdict did."""
+def _trace_of_drops(
+    dropped: dict[int, str], verdicts: pl.DataFrame, kept: Mapping[int, tuple[str, float]], kind: str
+) -> pl.DataFrame:
+    """A row per dropped conversation: the words that decided it where a turn's verdict did, or who stands for it."""
     evidence = {row["conversation"]: row for row in verdicts.iter_rows(named=True)}
     rows = []
     for conversation, code in dropped.items():
@@ -304,6 +324,8 @@ def _trace_of_drops(dropped: dict[int, str], verdicts: pl.DataFrame, kind: str) 
             row = {"conversation": conversation, "turn": None if found is None else found["turn"]}
             made = _trace_row(row, kind, code, "drop_conversation", "", "", 0, 0)
             made |= {"start": None, "end": None}
+            if conversation in kept:
+                made["after"], score = kept[conversation][0], round(kept[conversation][1], 4)
         else:
             before = found["text"][found["start"] : found["end"]]
             made = _trace_row(found, kind, code, "drop_conversation", before, before, found["start"], found["end"])

@@ -4,9 +4,10 @@ An operator is one pure function from columns to proposals; it never changes a t
 and writes the trace, so every change is explained by construction.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import polars as pl
@@ -100,9 +101,34 @@ class ConversationProposals:
     turns: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PROPOSALS))
     drops: Mapping[int, str] = field(default_factory=dict)
     """Conversations to drop, with the code why."""
+    kept: Mapping[int, tuple[str, float]] = field(default_factory=dict)
+    """Of dropped conversations: the id of the one that is kept instead, and how alike they are, from 0 to 1."""
     tags: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TAGS))
     windows: Mapping[int, list[Window]] = field(default_factory=dict)
     """Conversations that become these windows instead of one row; turns are counted within the conversation."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A segment as an operator of dataset scope sees it once all of them are surveyed."""
+
+    survey: pl.LazyFrame
+    """What the operator's `survey` made of the segment."""
+    turns: Callable[[], pl.LazyFrame]
+    """The segment's turn table, fetched when it is asked for."""
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """What an operator of dataset scope does before it is called: all segments are surveyed, then it decides.
+
+    Its function then gets, as a fourth argument, the decisions on its segment.
+    """
+
+    survey: Callable[[Dialogues, Any], pl.DataFrame]
+    """What the other segments need to know of one, from its conversations and the config."""
+    decide: Callable[[Sequence[Shard], Any, Path], Sequence[pl.DataFrame]]
+    """From all segments in order, the config and an empty folder to the decisions on each segment, in order."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +150,8 @@ class Operator:
     settle: Callable[..., pl.DataFrame] | None = None
     """Of a turn operator whose edits depend on the conversation too: from its proposals, spread over all rows of the
     turn table, the table and the config to the proposals that are applied."""
+    barrier: Barrier | None = None
+    """Of an operator of dataset scope."""
 
 
 REGISTRY: dict[str, Operator] = {}
@@ -139,13 +167,15 @@ def operator(
     codes: Mapping[str, str],
     reads: tuple[str, ...] = (),
     settle: Callable[..., pl.DataFrame] | None = None,
+    barrier: Barrier | None = None,
 ) -> Callable[[F], F]:
     """Registers a function as the operator `kind`."""
 
     def register(function: F) -> F:
         assert kind not in REGISTRY
+        assert (scope == "dataset") == (barrier is not None)
         description = (config.__doc__ or "").strip()
-        REGISTRY[kind] = Operator(kind, version, scope, config, reads, codes, function, description, settle)
+        REGISTRY[kind] = Operator(kind, version, scope, config, reads, codes, function, description, settle, barrier)
         return function
 
     return register

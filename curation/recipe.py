@@ -27,6 +27,7 @@ DEFAULT_ORDER = (
     "tag_users",
     "match_sensitive_words",
     "redact_personal_data",
+    "deduplicate",
     "truncate_history",
 )
 MAX_OPERATORS = 50
@@ -77,11 +78,26 @@ class Recipe:
                 return config.model_dump(mode="json", include=fields)
         return None
 
+    @property
+    def barriers(self) -> tuple[int, ...]:
+        """The steps that look at all segments at once."""
+        return tuple(index for index, (op, _, _) in enumerate(self.steps) if op.scope == "dataset")
+
+    def stage(self, number: int) -> "Recipe":
+        """The steps that make what waits at the barrier `number`, counted from 0; all steps where there is none."""
+        ends = [index + 1 for index in self.barriers]
+        return Recipe(self.steps[: ends[number]] if number < len(ends) else self.steps)
+
     def bind(self, as_of: date) -> list[Step]:
         """The steps, ready to run on conversations of a version made on `as_of`."""
         return [
             Step(op, config, Resources(as_of, needs.lexicons, needs.classifier)) for op, config, needs in self.steps
         ]
+
+
+def num_barriers(body: Mapping[str, Any]) -> int:
+    """How many steps of a recipe that was parsed once look at all segments at once."""
+    return sum(REGISTRY[item["kind"]].scope == "dataset" for item in _operators(body))
 
 
 def default_recipe() -> dict[str, Any]:

@@ -1,31 +1,24 @@
 """Runs a recipe: one raw segment at a time, then the closing of a version.
 
-Memory is bounded by one segment. The result of a segment depends on its content, the recipe and `as_of` only.
+Where the recipe has an operator of dataset scope, each segment is curated up to that barrier and surveyed; when all
+are, it is decided on them together; then each goes on with what was decided on it. Memory is bounded by one segment.
+What a segment becomes depends on its content, the recipe, `as_of` and these decisions only.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import orjson
 import polars as pl
 
-from curation.mixer import STEP_TRACE, Outcome, run_step, with_context
-from curation.operator import EDITS, Dialogues
+from curation.operator import Shard
+from curation.passage import FILES, Curated, Passage, write_arrow
 from curation.recipe import Recipe
-from curation.rows import curated_rows
-from curation.segments import (
-    DROPPED_SCHEMA,
-    TRACE_SCHEMA,
-    USER_FIELDS,
-    digest_rows,
-    file_sha256,
-    write_json,
-    write_parquet,
-)
+from curation.segments import digest_rows, file_sha256, write_json, write_parquet
 from curation.statistics import count_tags
 
 MANIFEST_FORMAT = "talkmill.version/1"
@@ -52,16 +45,6 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Curated:
-    """What curating conversations gave: frames of SEGMENT_SCHEMA, TRACE_SCHEMA and DROPPED_SCHEMA, and the counts."""
-
-    rows: pl.DataFrame
-    trace: pl.DataFrame
-    dropped: pl.DataFrame
-    counts: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class SegmentResult:
     """What curating one raw segment gave."""
 
@@ -70,10 +53,29 @@ class SegmentResult:
     dropped: Part
     counts: dict[str, Any]
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "SegmentResult":
-        """The inverse of `dataclasses.asdict`."""
-        return cls(Part(**value["segment"]), Part(**value["trace"]), Part(**value["dropped"]), value["counts"])
+
+@dataclass(frozen=True)
+class StageResult:
+    """A segment that waits at a barrier of the recipe: its passage so far, and what the others need to know of it."""
+
+    conversations: Part
+    turns: Part
+    trace: Part
+    survey: Part
+
+    @property
+    def passage(self) -> dict[str, Part]:
+        """The parts that the passage is taken up from."""
+        return {name: getattr(self, name) for name in FILES}
+
+
+Result = SegmentResult | StageResult
+
+
+def read_result(value: Mapping[str, Any]) -> Result:
+    """The inverse of `dataclasses.asdict`, of either kind of result."""
+    parts = {name: Part(**part) for name, part in value.items() if name != "counts"}
+    return StageResult(**parts) if "survey" in parts else SegmentResult(**parts, counts=value["counts"])
 
 
 def curate_segment(
@@ -85,34 +87,92 @@ def curate_segment(
     file: int,
     as_of: date,
     ids: Mapping[int, str] | None = None,
-) -> SegmentResult:
-    """Curates one raw segment into `out/segments`, `out/trace` and `out/dropped`.
+) -> Result:
+    """Curates one raw segment into `out/segments`, `out/trace` and `out/dropped`; or up to the recipe's first barrier.
 
     `ordinal` is the segment's place in the version, `file` its file's; `ids` renames conversations by line.
     """
-    made = curate_frame(_read_raw(raw, ids or {}), recipe, as_of=as_of, file=file)
-    name = f"{ordinal:05d}.parquet"
-    return SegmentResult(
-        segment=_write(made.rows, out, f"segments/{name}"),
-        trace=_write(made.trace, out, f"trace/{name}"),
-        dropped=_write(made.dropped, out, f"dropped/{name}"),
-        counts=made.counts,
+    passage = Passage.begin(_read_raw(raw, ids or {}))
+    return _to_next_barrier(passage, recipe, out, stage=0, decisions=None, ordinal=ordinal, file=file, as_of=as_of)
+
+
+def resume_segment(
+    files: Mapping[str, Path],
+    decisions: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    stage: int,
+    ordinal: int,
+    file: int,
+    as_of: date,
+) -> Result:
+    """Takes a segment over the barrier number `stage`, counted from 1, to the next one or to its end.
+
+    `files` are those of its passage, `decisions` what was decided on it at the barrier.
+    """
+    passage, decided = Passage.take_up(files), pl.read_ipc(decisions)
+    return _to_next_barrier(
+        passage, recipe, out, stage=stage, decisions=decided, ordinal=ordinal, file=file, as_of=as_of
     )
 
 
+def decide(
+    stages: Sequence[StageResult], locate: Callable[[Part], Path], recipe: Recipe, out: Path, *, stage: int
+) -> list[Part]:
+    """Decides at the barrier number `stage`, counted from 1, on all segments in order.
+
+    `locate` fetches a part of theirs. Returns a part in `out/decisions` for each.
+    """
+    op, config, _ = recipe.steps[recipe.barriers[stage - 1]]
+    assert op.barrier is not None
+    shards = [
+        Shard(pl.scan_ipc(locate(one.survey)), lambda turns=one.turns: pl.scan_ipc(locate(turns)))  # type: ignore[misc]
+        for one in stages
+    ]
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        decided = op.barrier.decide(shards, config, Path(scratch))
+    return [_put(frame, out, f"decisions/{stage}-{ordinal:05d}.arrow") for ordinal, frame in enumerate(decided)]
+
+
+def _to_next_barrier(
+    passage: Passage,
+    recipe: Recipe,
+    out: Path,
+    *,
+    stage: int,
+    decisions: pl.DataFrame | None,
+    ordinal: int,
+    file: int,
+    as_of: date,
+) -> Result:
+    steps = recipe.bind(as_of)
+    bounds = [0, *recipe.barriers, len(steps)]
+    for index in range(bounds[stage], bounds[stage + 1]):
+        passage = passage.after(steps[index], decisions if index == bounds[stage] else None)
+    if stage == len(recipe.barriers):
+        made = passage.finished(recipe, file)
+        name = f"{ordinal:05d}.parquet"
+        return SegmentResult(
+            segment=_write(made.rows, out, f"segments/{name}"),
+            trace=_write(made.trace, out, f"trace/{name}"),
+            dropped=_write(made.dropped, out, f"dropped/{name}"),
+            counts=made.counts,
+        )
+    waiting = steps[bounds[stage + 1]]
+    assert waiting.operator.barrier is not None
+    place = f"stages/{stage}-{ordinal:05d}"
+    parts = {name: _put(frame, out, f"{place}/{name}.arrow") for name, frame in passage.frames().items()}
+    survey = waiting.operator.barrier.survey(passage.dialogues, waiting.config)
+    return StageResult(**parts, survey=_put(survey, out, f"{place}/survey.arrow"))
+
+
 def curate_frame(raw: pl.DataFrame, recipe: Recipe, *, as_of: date, file: int = 0) -> Curated:
-    """Curates conversations in memory: rows of RAW_SCHEMA whose ids differ."""
-    loaded = dialogues = _load(raw)
-    outcomes: list[Outcome] = []
+    """Curates conversations in memory, as if there were no others: rows of RAW_SCHEMA whose ids differ."""
+    passage = Passage.begin(raw)
     for step in recipe.bind(as_of):
-        outcomes.append(run_step(dialogues, step))
-        dialogues = outcomes[-1].dialogues
-    windows = outcomes[-1].windows if outcomes else {}
-    tags = _users(loaded.conversations, [outcome.tags for outcome in outcomes])
-    rows = curated_rows(dialogues, windows, tags, file)
-    trace = _trace(loaded.conversations, outcomes)
-    dropped = _dropped(loaded.conversations, outcomes, recipe, file)
-    return Curated(rows, trace, dropped, _counts(loaded, rows, trace, dropped, recipe))
+        passage = passage.after(step)
+    return passage.finished(recipe, file)
 
 
 def close_version(
@@ -170,88 +230,16 @@ def _read_raw(raw: Path, ids: Mapping[int, str]) -> pl.DataFrame:
     return frame.with_columns(id=pl.coalesce(new, "id"))
 
 
-def _load(raw: pl.DataFrame) -> Dialogues:
-    frame = raw.with_row_index("conversation")
-    turns = (
-        frame.select("conversation", pl.col("messages"))
-        .explode("messages")
-        .select(
-            "conversation",
-            pl.int_range(pl.len(), dtype=pl.Int64).over("conversation").alias("turn"),
-            pl.col("messages").struct.field("role"),
-            pl.col("messages").struct.field("content").alias("text"),
-            pl.col("messages").struct.field("weight"),
-        )
-    )
-    return Dialogues(frame.select("conversation", "id", "line", "user", "meta"), with_context(turns))
-
-
-def _users(conversations: pl.DataFrame, tags: list[pl.DataFrame]) -> dict[int, dict[str, Any]]:
-    """Each conversation's user, as tagged: the metadata's id and the tags."""
-    users: dict[int, dict[str, Any]] = {}
-    for conversation, text in conversations.select("conversation", "user").drop_nulls().iter_rows():
-        user_id = orjson.loads(text).get("id")
-        if isinstance(user_id, str | int) and not isinstance(user_id, bool):
-            users[conversation] = {"id": str(user_id)}
-    for frame in tags:
-        for conversation, field, value in frame.select("conversation", "field", "value").iter_rows():
-            user = users.setdefault(conversation, {})
-            if field == "crowd":
-                user["crowd"] = sorted({*user.get("crowd", ()), value})
-            elif field in USER_FIELDS:
-                user[field] = int(value) if field == "age" else value
-    return users
-
-
-def _trace(conversations: pl.DataFrame, outcomes: list[Outcome]) -> pl.DataFrame:
-    """All steps' trace rows, by conversation, then step, then turn."""
-    steps = [outcome.trace.sort("conversation", "turn", "start", maintain_order=True) for outcome in outcomes]
-    joined = pl.concat(steps) if steps else pl.DataFrame(schema=STEP_TRACE)
-    names = conversations.select("conversation", pl.col("id").alias("conversation_id"))
-    ordered = joined.sort("conversation", maintain_order=True).join(names, on="conversation", maintain_order="left")
-    return ordered.select(TRACE_SCHEMA.names())
-
-
-def _dropped(conversations: pl.DataFrame, outcomes: list[Outcome], recipe: Recipe, file: int) -> pl.DataFrame:
-    rows = [
-        {"conversation": conversation, "operator": op.kind, "code": code, "file": file}
-        for outcome, (op, _, _) in zip(outcomes, recipe.steps, strict=True)
-        for conversation, code in outcome.dropped.items()
-    ]
-    schema = {"conversation": pl.UInt32, "operator": pl.String, "code": pl.String, "file": pl.Int64}
-    frame = pl.DataFrame(rows, schema, orient="row").sort("conversation")
-    names = conversations.select("conversation", pl.col("id").alias("conversation_id"), "line")
-    return frame.join(names, on="conversation", maintain_order="left").select(DROPPED_SCHEMA.names())
-
-
-def _counts(
-    loaded: Dialogues, rows: pl.DataFrame, trace: pl.DataFrame, dropped: pl.DataFrame, recipe: Recipe
-) -> dict[str, Any]:
-    edits = trace.filter(pl.col("action").is_in(EDITS))
-    by_operator = {}
-    for op, _, _ in recipe.steps:
-        mine = trace.filter(pl.col("operator") == op.kind)
-        changed = edits.filter(pl.col("operator") == op.kind)
-        codes = mine.group_by("code").len().sort("code")
-        by_operator[op.kind] = {
-            "edited": changed.select("conversation_id", "turn").n_unique(),
-            "dropped_turns": mine.filter(pl.col("action") == "drop_turn").height,
-            "dropped_conversations": dropped.filter(pl.col("operator") == op.kind).height,
-            "codes": dict(codes.iter_rows()),
-        }
-    return {
-        "conversations_in": loaded.conversations.height,
-        "conversations_kept": loaded.conversations.height - dropped.height,
-        "conversations_dropped": dropped.height,
-        "rows": rows.height,
-        "turns_in": loaded.turns.height,
-        "turns_kept": int(rows["turns"].sum()),
-        "turns_edited": edits.select("conversation_id", "turn").n_unique(),
-        "by_operator": by_operator,
-    }
-
-
 def _write(frame: pl.DataFrame, out: Path, name: str) -> Part:
+    write_parquet(frame, out / name)
+    return _part(out, name, frame.height)
+
+
+def _put(frame: pl.DataFrame, out: Path, name: str) -> Part:
+    write_arrow(frame, out / name)
+    return _part(out, name, frame.height)
+
+
+def _part(out: Path, name: str, rows: int) -> Part:
     path = out / name
-    write_parquet(frame, path)
-    return Part(name, file_sha256(path), path.stat().st_size, frame.height)
+    return Part(name, file_sha256(path), path.stat().st_size, rows)

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.crash import crash_point
@@ -26,9 +26,19 @@ from app.queue import add_nudge, add_shards, add_work, announce_next
 from app.settings import get_settings
 from app.store import get_store
 from curation.formats import ingest, repeated_ids
-from curation.recipe import Recipe, filter_ids, lexicon_ids, parse_recipe
-from curation.reuse import renumbered, result_key
-from curation.run import SegmentResult, close_version, curate_segment
+from curation.recipe import Recipe, filter_ids, lexicon_ids, num_barriers, parse_recipe
+from curation.reuse import renumbered, result_key, resumed_key
+from curation.run import (
+    Part,
+    Result,
+    SegmentResult,
+    StageResult,
+    close_version,
+    curate_segment,
+    decide,
+    read_result,
+    resume_segment,
+)
 from worker.leases import Lease, finish, give_back
 
 OPEN_STATES = ("pending", "leased")
@@ -125,7 +135,10 @@ def _wake_versions(session: Session, file_id: str) -> None:
 
 
 def plan_version(lease: Lease) -> None:
-    """Makes one shard of work per raw segment, once every file of the version is processed."""
+    """Makes one shard of work per raw segment, once every file of the version is processed.
+
+    Behind each barrier of the recipe there will be as many again.
+    """
     store = get_store()
     with reading() as session:
         files = _files_of(session, lease.subject)
@@ -144,8 +157,8 @@ def plan_version(lease: Lease) -> None:
         return
     renames = repeated_ids([(store.path(segment.sha256), file.sha256) for _, file, segment in segments])
     payloads = [
-        {"raw": segment.sha256, "file": ordinal, "ids": {str(line): new for line, new in ids.items()}}
-        for (ordinal, _, segment), ids in zip(segments, renames, strict=True)
+        {"segment": place, "raw": segment.sha256, "file": ordinal, "ids": {str(line): new for line, new in ids.items()}}
+        for place, ((ordinal, _, segment), ids) in enumerate(zip(segments, renames, strict=True))
     ]
     warnings = [
         f"{file.filename}: {len(ids)} repeated conversation ids renamed"
@@ -154,12 +167,12 @@ def plan_version(lease: Lease) -> None:
     ]
     with writing() as session:
         version = session.get_one(Version, lease.subject, with_for_update=True)
-        finish(session, lease, {"shards": len(segments)})
+        finish(session, lease, {"shards": len(segments) * (num_barriers(version.recipe) + 1)})
         version.status = "running"
         version.warnings = [*version.warnings, *warnings]
         session.flush()
         add_shards(session, "curate", version.id, payloads)
-        close_if_complete(session, version.id)
+        go_on_if_complete(session, version.id)
         crash_point("plan_before_commit")
     crash_point("plan_committed")
 
@@ -173,50 +186,116 @@ def _wait_for_files(lease: Lease) -> None:
 
 
 def curate_shard(lease: Lease) -> None:
-    """Curates one raw segment by the version's recipe, or takes over what an earlier version made of both."""
+    """Curates one raw segment by the version's recipe, or takes over what an earlier version made of both.
+
+    Where the recipe has barriers that is the way to the first one, or from one to the next or to the end.
+    """
+    payload = lease.payload
     with reading() as session:
         version = session.get_one(Version, lease.subject)
         recipe = _recipe_of(session, version)
-        as_of, file = date.fromisoformat(version.as_of), lease.payload["file"]
-        ids = {int(line): new for line, new in lease.payload["ids"].items()}
-        key = result_key(lease.payload["raw"], recipe, file=file, as_of=as_of, ids=ids)
+        as_of, file, stage = date.fromisoformat(version.as_of), payload["file"], payload.get("stage", 0)
+        ids = {int(line): new for line, new in payload.get("ids", {}).items()}
+        if stage:
+            key = resumed_key(payload["key"], payload["decisions"], recipe, stage)
+        else:
+            key = result_key(payload["raw"], recipe, file=file, as_of=as_of, ids=ids)
         known = session.get(KnownResult, key)
+    store, place = get_store(), {"ordinal": payload["segment"], "file": file, "as_of": as_of}
     if known is not None:
-        result = renumbered(SegmentResult.from_json(known.result), lease.ordinal)
+        result = renumbered(read_result(known.result), payload["segment"])
     else:
-        result = _curated(lease, recipe, file, as_of, ids)
+        with scratch() as folder:
+            if stage:
+                files = {name: store.path(sha256) for name, sha256 in payload["passage"].items()}
+                decisions = store.path(payload["decisions"])
+                result = resume_segment(files, decisions, recipe, folder, stage=stage, **place)
+            else:
+                result = curate_segment(store.path(payload["raw"]), recipe, folder, ids=ids, **place)
+            _store_parts(result, folder)
     crash_point("curate_results_stored")
     with writing() as session:
         session.get_one(Version, lease.subject, with_for_update=True)
-        finish(session, lease, asdict(result))
+        finish(session, lease, {**asdict(result), "key": key})
         if known is None:
             session.execute(insert(KnownResult).values(key=key, result=asdict(result)).on_conflict_do_nothing())
         announce_next(session, lease.kind, lease.subject, lease.ordinal)
-        close_if_complete(session, lease.subject)
+        go_on_if_complete(session, lease.subject)
         crash_point("curate_before_commit")
     crash_point("curate_committed")
 
 
-def _curated(lease: Lease, recipe: Recipe, file: int, as_of: date, ids: dict[int, str]) -> SegmentResult:
-    store = get_store()
-    with scratch() as folder:
-        raw = store.path(lease.payload["raw"])
-        result = curate_segment(raw, recipe, folder, ordinal=lease.ordinal, file=file, as_of=as_of, ids=ids)
-        for part in (result.segment, result.trace, result.dropped):
-            blob = store.put_file(folder / part.path)
+def _store_parts(result: Result, folder: Path) -> None:
+    for part in vars(result).values():
+        if isinstance(part, Part):
+            blob = get_store().put_file(folder / part.path)
             assert blob.sha256 == part.sha256
-    return result
 
 
-def close_if_complete(session: Session, version_id: str) -> None:
-    """Adds the closing work when no shard of a running version is open; the caller's transaction locks the version."""
+def go_on_if_complete(session: Session, version_id: str) -> None:
+    """Adds what follows when no work of a running version is open: the decision at its next barrier, or its closing.
+
+    The caller's transaction locks the version.
+    """
     version = session.get_one(Version, version_id, with_for_update=True)
     if version.status != "running":
         return
     is_open = select(Work.id).where(Work.subject == version_id, Work.state.in_(OPEN_STATES))
     is_closed = select(Work.id).where(Work.subject == version_id, Work.kind == "close")
-    if not session.scalar(select(or_(is_open.exists(), is_closed.exists()))):
+    if session.scalar(select(or_(is_open.exists(), is_closed.exists()))):
+        return
+    joined = select(func.count()).where(Work.subject == version_id, Work.kind == "join")
+    num_joined = session.scalar(joined) or 0
+    if num_joined < num_barriers(version.recipe):
+        add_work(session, "join", version_id, ordinal=num_joined + 1)
+    else:
         add_work(session, "close", version_id)
+
+
+def join(lease: Lease) -> None:
+    """Decides at a barrier, whose number is the lease's, on all segments together, and makes their next shards."""
+    stage = lease.ordinal
+    with reading() as session:
+        recipe = _recipe_of(session, session.get_one(Version, lease.subject))
+        shards = _shards_of(session, lease.subject, stage - 1)
+    store = get_store()
+    waiting = [(shard, result) for shard in shards if isinstance(result := _result_of(shard), StageResult)]
+    assert len(waiting) == len(shards)
+    with scratch() as folder:
+        results = [result for _, result in waiting]
+        decisions = decide(results, lambda part: store.path(part.sha256), recipe, folder, stage=stage)
+        for part in decisions:
+            store.put_file(folder / part.path)
+    crash_point("join_decisions_stored")
+    payloads = [
+        {
+            "stage": stage,
+            "segment": shard.payload["segment"],
+            "file": shard.payload["file"],
+            "key": (shard.result or {})["key"],
+            "passage": {name: part.sha256 for name, part in result.passage.items()},
+            "decisions": decided.sha256,
+        }
+        for (shard, result), decided in zip(waiting, decisions, strict=True)
+    ]
+    with writing() as session:
+        session.get_one(Version, lease.subject, with_for_update=True)
+        finish(session, lease, {"shards": len(payloads)})
+        session.flush()
+        add_shards(session, "curate", lease.subject, payloads, first=stage * len(payloads))
+        go_on_if_complete(session, lease.subject)
+        crash_point("join_before_commit")
+    crash_point("join_committed")
+
+
+def _shards_of(session: Session, version_id: str, stage: int) -> list[Work]:
+    """The shards between two barriers, in the order of segments."""
+    mine = select(Work).where(Work.subject == version_id, Work.kind == "curate").order_by(Work.ordinal)
+    return [shard for shard in session.scalars(mine) if shard.payload.get("stage", 0) == stage]
+
+
+def _result_of(shard: Work) -> Result:
+    return read_result({name: part for name, part in (shard.result or {}).items() if name != "key"})
 
 
 def close(lease: Lease) -> None:
@@ -224,11 +303,9 @@ def close(lease: Lease) -> None:
     with reading() as session:
         version = session.get_one(Version, lease.subject)
         recipe = _recipe_of(session, version)
-        shards = session.scalars(
-            select(Work).where(Work.subject == version.id, Work.kind == "curate").order_by(Work.ordinal)
-        ).all()
+        shards = _shards_of(session, version.id, num_barriers(version.recipe))
     store = get_store()
-    results = [SegmentResult.from_json(shard.result or {}) for shard in shards]
+    results = [result for shard in shards if isinstance(result := _result_of(shard), SegmentResult)]
     with scratch() as folder:
         for result in results:
             store.materialise(result.segment.sha256, folder / result.segment.path)
@@ -257,7 +334,7 @@ def fail_version(session: Session, lease: Lease, error: str) -> None:
     if version is None or version.status not in ("queued", "running"):
         return
     version.status = "failed"
-    version.error = f"segment {lease.ordinal}: {error}" if lease.kind == "curate" else error
+    version.error = f"segment {lease.payload['segment']}: {error}" if lease.kind == "curate" else error
     version.finished_at = time.time()
     others = (Work.subject == version.id, Work.id != lease.work_id, Work.state.in_(OPEN_STATES))
     session.execute(update(Work).where(*others).values(state="cancelled"))

@@ -17,7 +17,7 @@ from app.models import Version, Work
 from app.once import forget_old_answers
 from app.queue import NUDGES_AHEAD, add_nudge, num_waiting, send_nudges
 from app.settings import get_settings
-from worker.curating import OPEN_STATES, close_if_complete
+from worker.curating import OPEN_STATES, go_on_if_complete
 from worker.leases import Lease, claim, expired, kept_alive, renew, worker_name
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def sweep() -> None:
     with writing() as session:
         for queue, most in room.items():
             _announce_abandoned(session, queue, most)
-        _close_complete_versions(session)
+        _lead_versions_on(session)
         forget_old_answers(session)
         crash_point("sweep_before_commit")
     crash_point("sweep_committed")
@@ -94,9 +94,9 @@ def _abandoned() -> ColumnElement[bool]:
     return and_(or_(Work.state == "pending", expired()), or_(stale, Work.nudged_at > clock_s()), Work.id != SWEEP)
 
 
-def _close_complete_versions(session: Session) -> None:
-    """Adds the closing work of versions whose last shards committed without seeing each other."""
+def _lead_versions_on(session: Session) -> None:
+    """Adds what follows in versions whose last shards committed without seeing each other."""
     open_shards = select(Work.id).where(Work.subject == Version.id, Work.state.in_(OPEN_STATES))
     complete = select(Version.id).where(Version.status == "running", ~open_shards.exists())
     for version_id in session.scalars(complete.order_by(Version.id)).all():
-        close_if_complete(session, version_id)
+        go_on_if_complete(session, version_id)

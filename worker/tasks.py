@@ -46,6 +46,7 @@ HANDLERS = {
     "ingest": Handler(lambda lease, _: curating.ingest_file(lease), curating.fail_file),
     "plan": Handler(lambda lease, _: curating.plan_version(lease), curating.fail_version),
     "curate": Handler(lambda lease, _: curating.curate_shard(lease), curating.fail_version),
+    "join": Handler(lambda lease, _: curating.join(lease), curating.fail_version),
     "close": Handler(lambda lease, _: curating.close(lease), curating.fail_version),
     "learn": Handler(learning.learn, learning.fail_filter),
     "train": Handler(supervisor.train, supervisor.fail_job),

@@ -72,17 +72,28 @@ class Progress:
 
 
 def progress_of(session: Session, version_ids: Sequence[str]) -> dict[str, Progress]:
-    """Counted from the shards of work, inside the database."""
+    """Counted from the shards of work, inside the database; the plan knows of those that are still to be made.
+
+    A shard that waits at a barrier of the recipe is done, its conversations are not.
+    """
     done = Work.state == "done"
     conversations = Work.result["counts", "conversations_in"].as_integer()
+    planned = func.max(Work.result["shards"].as_integer()).filter(Work.kind == "plan")
+    shard = Work.kind == "curate"
     counted = (
-        select(Work.subject, func.count().filter(done), func.count(), func.sum(conversations).filter(done))
-        .where(Work.subject.in_(version_ids), Work.kind == "curate")
+        select(
+            Work.subject,
+            func.count().filter(done, shard),
+            func.count().filter(shard),
+            planned,
+            func.sum(conversations).filter(done, shard),
+        )
+        .where(Work.subject.in_(version_ids), Work.kind.in_(("plan", "curate")))
         .group_by(Work.subject)
     )
     found = {
-        subject: Progress(num_done, total, int(conversations_done or 0))
-        for subject, num_done, total, conversations_done in session.execute(counted)
+        subject: Progress(num_done, max(num_made, num_planned or 0), int(conversations_done or 0))
+        for subject, num_done, num_made, num_planned, conversations_done in session.execute(counted)
     }
     return {version_id: found.get(version_id, Progress()) for version_id in version_ids}
 

@@ -1,6 +1,8 @@
 """The operators, one file each, named after its kind. To add one, write its file and import it here."""
 
 from curation.operators import classify_text as classify_text
+from curation.operators import deduplicate as deduplicate
+from curation.operators import limit_repeats as limit_repeats
 from curation.operators import match_sensitive_words as match_sensitive_words
 from curation.operators import normalize_text as normalize_text
 from curation.operators import redact_personal_data as redact_personal_data

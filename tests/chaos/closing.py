@@ -1,4 +1,4 @@
-"""The two last shards of a version commit at the same moment: somebody closes it, and only one does."""
+"""The two last shards before a barrier commit at the same moment: somebody leads the version on, and only one does."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ from app.settings import get_settings
 from app.store import get_store
 from curation.formats import ingest
 from curation.recipe import parse_recipe
-from worker.curating import close_if_complete, curate_shard
+from worker.curating import curate_shard, go_on_if_complete
 from worker.leases import Lease, claim
 
 
@@ -49,11 +49,13 @@ def two_last_shards(scenario: Scenario, folder: Path, times: int) -> str:
         _commit_together(leases)
         with reading() as session:
             states = list(session.scalars(select(Work.state).where(Work.subject == version, Work.kind == "curate")))
-            closings = session.scalars(select(Work).where(Work.subject == version, Work.kind == "close")).all()
+            closings = session.scalars(
+                select(Work).where(Work.subject == version, Work.kind.in_(("join", "close")))
+            ).all()
         if states != ["done", "done"] or len(closings) != 1:
-            raise Loss(f"time {number}: the shards are {states}, {len(closings)} closings")
+            raise Loss(f"time {number}: the shards are {states}, {len(closings)} decisions at the barrier")
         with writing() as session:  # the sweeper looks too
-            close_if_complete(session, version)
+            go_on_if_complete(session, version)
     return f"{times} times"
 
 
@@ -77,7 +79,9 @@ def _version_of_two(raw: str, number: int) -> tuple[str, list[Lease]]:
         session.flush()
         session.add(version)
         payload = {"raw": raw, "file": 0, "ids": {}}
-        shards = [add_work(session, "curate", version.id, ordinal=i, payload=payload).id for i in range(2)]
+        shards = [
+            add_work(session, "curate", version.id, ordinal=i, payload={**payload, "segment": i}).id for i in range(2)
+        ]
     leases = [claim(shard, f"worker-{i}") for i, shard in enumerate(shards)]
     return version.id, [lease for lease in leases if lease is not None]
 

@@ -87,6 +87,7 @@ class Scenario:
         next(step for step in steps if "words" in step)["words"].append(f"第{number}轮")
         steps.insert(1, {"kind": "normalize_text"})
         steps.insert(-1, {"kind": "classify_text", "classifier": classifier, "labels": ["1"], "action": "no_learn"})
+        steps.insert(-1, {"kind": "deduplicate"})
         return {"operators": steps}
 
     def expected(self, number: int, as_of: str) -> Expected:

@@ -103,8 +103,10 @@ def _judge_blobs(arena: Arena, made: Round) -> None:
     with arena.session() as session:
         version = session.get_one(Version, made.version)
         shards = session.scalars(select(Work).where(Work.subject == made.version, Work.kind == "curate")).all()
+        joins = session.scalars(select(Work).where(Work.subject == made.version, Work.kind == "join")).all()
     manifest = orjson.loads(_read(arena, str(version.manifest_sha256)))
-    _demand(len(manifest["segments"]) == len(shards) > 3, "the manifest has not one segment a shard")
+    one_each = len(manifest["segments"]) * (len(joins) + 1) == len(shards) > 3
+    _demand(one_each, "the manifest has not one segment for a shard on either side of the barrier")
     for part in (*manifest["segments"], *manifest["trace"], *manifest["dropped"]):
         _demand(len(_read(arena, part["sha256"])) == part["bytes"], f"{part['path']} has another size")
 

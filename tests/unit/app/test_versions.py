@@ -442,12 +442,13 @@ def test_a_preview_takes_conversations_without_ids_twice_and_dropped(service: Se
     assert [one["original"]["id"] for one in previewed] == ["preview:0", "x", "x", "x", "preview:4"]
     assert previewed[2]["curated"] is None
     assert previewed[2]["dropped"]["operator"] == "structure_dialogue"
+    assert previewed[0]["curated"]["id"] == "preview:0"
     for index in (0, 1, 3, 4):
         one = previewed[index]
-        assert one["dropped"] is None
-        assert one["curated"]["id"] == one["original"]["id"]
+        assert one["dropped"] == (None if index == 0 else {"operator": "deduplicate", "code": "exact"})
         assert {row["conversation_id"] for row in one["trace"]} == {one["original"]["id"]}
         assert one["trace"][0]["before"] == "呃，"
+        assert index == 0 or one["trace"][-1]["after"] == "preview:0"
     assert service.client.post("/v1/recipes/preview", json={"conversations": []}).json()["conversations"] == []
 
 

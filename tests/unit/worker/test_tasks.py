@@ -78,7 +78,7 @@ def _die(work_id: str) -> None:
         session.execute(update(Work).where(Work.id == work_id).values(lease_until=0.0))
 
 
-def test_two_last_shards_that_commit_together_close_the_version_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_last_shards_that_commit_together_lead_the_version_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, file = _dataset(), _file(monkeypatch, num_segments=2)
     commits = threading.Barrier(2)
 
@@ -95,6 +95,11 @@ def test_two_last_shards_that_commit_together_close_the_version_once(monkeypatch
             assert len(shards) == 2
             list(pool.map(do, [shard.id for shard in shards]))
             assert {shard.state for shard in _work(version, "curate")} == {"done"}
+            (joining,) = _work(version, "join")
+            do(joining.id)
+            resumed = _work(version, "curate")[2:]
+            assert [shard.payload["segment"] for shard in resumed] == [0, 1]
+            list(pool.map(do, [shard.id for shard in resumed]))
             (closing,) = _work(version, "close")
             do(closing.id)
             assert _version(version).status == "succeeded"

@@ -1,0 +1,201 @@
+"""Which conversations are there already: exactly, or nearly.
+
+Every segment tells of each conversation a hash of its content and the bands of its MinHash signature. Equal hashes are
+exact duplicates. Of the others, those that share a band are compared: a conversation is a near duplicate of an earlier
+one that is kept if their sets of character triples are as alike as asked for, and if turn by turn only scattered
+characters differ. So a template filled in with another product stays, where Jaccard's measure alone would drop it.
+
+"Earlier" is the order of segments and of conversations in them. A conversation that is dropped stands for no other one.
+Memory holds one band's numbers at a time, and what shares any; texts lie on disk.
+"""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from rapidfuzz.distance import Levenshtein
+
+from curation.operator import Dialogues, Shard
+from curation.shingles import BANDS, SIZE, bands, shingles, similarity
+
+DECISIONS = pl.Schema({"conversation": pl.UInt32, "code": pl.String, "kept": pl.String, "score": pl.Float64})
+"""Conversations of a segment to drop, each with the id of the one that is kept."""
+SEPARATOR = "\n"
+SHINGLED = 20_000
+"""Conversations whose shingles are held in memory at a time."""
+MORE_SHARE = 0.1
+"""Of a conversation's characters, what may stand in turns that a near duplicate does not have."""
+Place = tuple[int, int]
+"""A segment's number, and a conversation's in it."""
+Talk = tuple[tuple[str, ...], tuple[str, ...]]
+"""Roles and texts."""
+
+
+class Likeness(Protocol):
+    """What counts as a near duplicate."""
+
+    @property
+    def near(self) -> bool: ...
+    @property
+    def threshold(self) -> float: ...
+
+
+def survey_conversations(dialogues: Dialogues, config: Likeness) -> pl.DataFrame:
+    """A row a conversation: its number and id, a hash of its content, and its bands if near duplicates are wanted."""
+    talks = dialogues.turns.group_by("conversation", maintain_order=True).agg("role", "text")
+    named = talks.join(dialogues.conversations.select("conversation", "id"), on="conversation", maintain_order="left")
+    length = pl.col("text").list.eval(pl.element().str.len_bytes().cast(pl.String)).list.join(",")
+    content = named.select(
+        pl.concat_str(pl.col("role").list.join(","), length, pl.col("text").list.join(SEPARATOR), separator=SEPARATOR)
+    ).to_series()
+    hashes = pl.Series(
+        "content", [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in content], pl.Binary
+    )
+    table = named.select("conversation", "id").with_columns(hashes)
+    return pl.concat([table, bands(named["text"].list.join(SEPARATOR))], how="horizontal") if config.near else table
+
+
+def find_duplicates(shards: Sequence[Shard], config: Likeness, scratch: Path) -> list[pl.DataFrame]:
+    """The decisions on each segment: rows of DECISIONS."""
+    firsts, repeats = _exact(shards)
+    near = _near(shards, firsts, config, scratch) if config.near else {}
+    decided: dict[int, list[tuple[int, str, str, float]]] = defaultdict(list)
+    for (shard, conversation), (kept, score) in near.items():
+        decided[shard].append((conversation, "near", kept, score))
+    for (shard, conversation), first, kept in repeats:
+        standing, score = near.get(first, (kept, 1.0))
+        decided[shard].append((conversation, "near" if first in near else "exact", standing, score))
+    return [pl.DataFrame(sorted(decided[number]), DECISIONS, orient="row") for number in range(len(shards))]
+
+
+def _numbered(shards: Sequence[Shard], *columns: str) -> pl.DataFrame:
+    """Some columns of all surveys, with the number of the segment."""
+    parts = [
+        one.survey.select(pl.lit(number, pl.UInt32).alias("shard"), "conversation", *columns)
+        for number, one in enumerate(shards)
+    ]
+    return pl.concat(pl.collect_all(parts))
+
+
+def _exact(shards: Sequence[Shard]) -> tuple[pl.DataFrame | None, list[tuple[Place, Place, str]]]:
+    """The places that repeat a content: all of them, and each with the first place of its content and that one's id."""
+    if not shards:
+        return None, []
+    table = _numbered(shards, "content")
+    again = table.filter(~pl.col("content").is_first_distinct())
+    if again.is_empty():
+        return None, []
+    first = table.unique("content", keep="first", maintain_order=True).join(again, on="content", how="semi")
+    ids = _ids(shards, first)
+    joined = again.join(
+        first.rename({"shard": "first_shard", "conversation": "first"}), on="content", maintain_order="left"
+    )
+    rows = joined.select("shard", "conversation", "first_shard", "first").iter_rows()
+    return again.select("shard", "conversation"), [((a, b), (c, d), ids[c, d]) for a, b, c, d in rows]
+
+
+def _ids(shards: Sequence[Shard], places: pl.DataFrame) -> dict[Place, str]:
+    """The ids of conversations."""
+    found: dict[Place, str] = {}
+    for (number,), mine in places.group_by("shard", maintain_order=True):
+        named = shards[number].survey.select("conversation", "id").join(mine.lazy(), on="conversation", how="semi")
+        found |= {(number, conversation): name for conversation, name in named.collect().iter_rows()}
+    return found
+
+
+def _near(
+    shards: Sequence[Shard], repeats: pl.DataFrame | None, config: Likeness, scratch: Path
+) -> dict[Place, tuple[str, float]]:
+    """The near duplicates among conversations of different content: who is kept instead, and how alike they are."""
+    shared: dict[Place, list[tuple[int, int]]] = defaultdict(list)
+    for band in range(BANDS if shards else 0):
+        table = _numbered(shards, f"band_{band}").rename({f"band_{band}": "number"})
+        if repeats is not None:
+            table = table.join(repeats, on=["shard", "conversation"], how="anti", maintain_order="left")
+        common = table.filter(pl.col("number").is_duplicated())
+        for shard, conversation, number in common.iter_rows():
+            shared[shard, conversation].append((band, number))
+    talks = _Talks(shards, shared, scratch)
+    kept: dict[tuple[int, int], list[Place]] = defaultdict(list)
+    found: dict[Place, tuple[Place, float]] = {}
+    for place in sorted(shared):
+        earlier = sorted({other for key in shared[place] for other in kept[key]})
+        alike = ((other, talks.likeness(other, place, config.threshold)) for other in earlier)
+        first = next(((other, score) for other, score in alike if score is not None), None)
+        if first is not None:
+            found[place] = first
+        else:
+            for key in shared[place]:
+                kept[key].append(place)
+    standing = sorted({other for other, _ in found.values()})
+    ids = _ids(shards, pl.DataFrame(standing, {"shard": pl.UInt32, "conversation": pl.UInt32}, orient="row"))
+    return {place: (ids[other], score) for place, (other, score) in found.items()}
+
+
+class _Talks:
+    """The conversations that are compared, in files of the scratch folder that are mapped into memory."""
+
+    def __init__(self, shards: Sequence[Shard], places: Iterable[Place], scratch: Path) -> None:
+        self._numbers: dict[Place, int] = {}
+        by_shard: dict[int, list[int]] = defaultdict(list)
+        for shard, conversation in sorted(places):
+            by_shard[shard].append(conversation)
+        parts = []
+        for shard, mine in by_shard.items():
+            wanted = pl.col("conversation").is_in(pl.Series(mine, dtype=pl.UInt32).implode())
+            turns = shards[shard].turns().filter(wanted).select("conversation", "role", "text").collect()
+            talks = turns.group_by("conversation", maintain_order=True).agg("role", "text")
+            for conversation in talks["conversation"]:
+                self._numbers[shard, conversation] = len(self._numbers)
+            parts.append(scratch / f"{shard}.arrow")
+            talks.select("role", "text").write_ipc(parts[-1])
+        self._parts = [pa.ipc.open_file(pa.memory_map(str(part))).read_all() for part in parts]
+        self._begins = np.cumsum([0, *(part.num_rows for part in self._parts)])
+        self._shingles = lru_cache(SHINGLED)(lambda place: shingles(SEPARATOR.join(self._talk(place)[1])))
+
+    def _talk(self, place: Place) -> Talk:
+        number = self._numbers[place]
+        part = int(np.searchsorted(self._begins, number, side="right")) - 1
+        roles, texts = (self._parts[part][name][number - int(self._begins[part])].as_py() for name in ("role", "text"))
+        return tuple(roles), tuple(texts)
+
+    def likeness(self, one: Place, other: Place, threshold: float) -> float | None:
+        """How alike two conversations are; None if they are no near duplicates."""
+        score = similarity(self._shingles(one), self._shingles(other))
+        if score < threshold or not differ_here_and_there(self._talk(one), self._talk(other), threshold):
+            return None
+        return score
+
+
+def differ_here_and_there(one: Talk, other: Talk, threshold: float) -> bool:
+    """Whether each turn of the shorter conversation stands, but for scattered edits, in the longer one, in order.
+
+    As many edits are let pass as would be rare (two deviations over the mean) if characters were edited at random, so
+    often that triples are as alike as `threshold`. Turns that only the longer one has may be a small share of it.
+    """
+    shorter, longer = sorted((one, other), key=lambda talk: len(talk[0]))
+    rate = 1 - (2 * threshold / (1 + threshold)) ** (1 / SIZE)
+    rest = iter(zip(*longer, strict=True))
+    more = 0
+    for role, text in zip(*shorter, strict=True):
+        for their_role, their_text in rest:
+            if role == their_role and _is_edited(text, their_text, rate):
+                break
+            more += len(their_text)
+        else:
+            return False
+    more += sum(len(text) for _, text in rest)
+    return len(shorter[0]) == len(longer[0]) or more <= MORE_SHARE * sum(map(len, longer[1]))
+
+
+def _is_edited(one: str, other: str, rate: float) -> bool:
+    mean = rate * max(len(one), len(other))
+    most = 1 + math.floor(mean + 2 * math.sqrt(mean))
+    return Levenshtein.distance(one, other, score_cutoff=most) <= most
