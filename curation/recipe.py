@@ -31,6 +31,21 @@ DEFAULT_ORDER = (
     "truncate_history",
 )
 MAX_OPERATORS = 50
+FINAL = "which must be the last: its windows are final"
+IMPOSSIBLE = {("redact_personal_data", "tag_users"): "which hides what it reads: put it before"}
+"""First and second operator: why the second cannot work after the first."""
+SURPRISING = {
+    ("match_sensitive_words", "tag_users"): "it cannot read what was masked",
+    ("match_sensitive_words", "smooth_disfluency"): "words that a stutter splits are missed",
+    ("redact_personal_data", "smooth_disfluency"): "numbers that a filler splits are missed",
+    **{
+        (first, second): "texts that become alike only now are not counted as such"
+        for first in ("deduplicate", "limit_repeats")
+        for second in ("normalize_text", "smooth_disfluency")
+    },
+    ("limit_repeats", "deduplicate"): "the replies of duplicates were counted too",
+}
+"""First and second operator: what may be otherwise than meant."""
 
 
 @dataclass(frozen=True)
@@ -206,17 +221,19 @@ def _check_order(kinds: list[str]) -> list[str]:
     """Warnings about an order; raises where it cannot work."""
     warnings = []
     for index, kind in enumerate(kinds):
-        before = kinds[:index]
-        if "truncate_history" in before:
-            message = f"{kind} comes after truncate_history, which must be the last: its windows are final"
-            raise RecipeError(message, index=index, operator=kind, field="kind")
-        if kind == "tag_users" and "redact_personal_data" in before:
-            message = "tag_users comes after redact_personal_data: it cannot read what was redacted, put it before"
-            raise RecipeError(message, index=index, operator=kind, field="kind")
+        before = dict.fromkeys(kinds[:index])
+        for first in before:
+            reason = FINAL if first == "truncate_history" else IMPOSSIBLE.get((first, kind))
+            if reason is not None:
+                message = f"{kind} comes after {first}, {reason}"
+                raise RecipeError(message, index=index, operator=kind, field="kind")
         if kind == "structure_dialogue" and before:
-            warnings.append(f"structure_dialogue comes after {before[-1]}: put it first, others rely on its turns")
-        if kind == "tag_users" and "match_sensitive_words" in before:
-            warnings.append("tag_users comes after match_sensitive_words: it cannot read what was masked")
+            warnings.append(
+                f"structure_dialogue comes after {kinds[index - 1]}: put it first, others rely on its turns"
+            )
+        warnings += [
+            f"{kind} comes after {first}: {SURPRISING[first, kind]}" for first in before if (first, kind) in SURPRISING
+        ]
         if kind in before and kind != "classify_text":
             warnings.append(f"{kind} runs more than once")
     if "structure_dialogue" not in kinds:

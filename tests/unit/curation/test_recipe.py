@@ -17,6 +17,13 @@ WARNED = {
     **{(kind, "structure_dialogue"): "put it first" for kind in KINDS if kind != LAST},
     **{(kind, kind): "more than once" for kind in KINDS if kind not in (LAST, "classify_text")},
     ("match_sensitive_words", "tag_users"): "cannot read what was masked",
+    ("match_sensitive_words", "smooth_disfluency"): "a stutter splits",
+    ("redact_personal_data", "smooth_disfluency"): "a filler splits",
+    ("deduplicate", "normalize_text"): "become alike only now",
+    ("deduplicate", "smooth_disfluency"): "become alike only now",
+    ("limit_repeats", "normalize_text"): "become alike only now",
+    ("limit_repeats", "smooth_disfluency"): "become alike only now",
+    ("limit_repeats", "deduplicate"): "duplicates were counted",
 }
 
 
