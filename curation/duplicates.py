@@ -23,12 +23,12 @@ import pyarrow as pa
 from rapidfuzz.distance import Levenshtein
 
 from curation.operator import Dialogues, Shard
-from curation.shingles import BANDS, SIZE, bands, shingles, similarity
+from curation.shingles import BANDS, ROWS, SIZE, SKETCH, may_be_similar, shingles, similarity, sketch
 
 DECISIONS = pl.Schema({"conversation": pl.UInt32, "code": pl.String, "kept": pl.String, "score": pl.Float64})
 """Conversations of a segment to drop, each with the id of the one that is kept."""
 SEPARATOR = "\n"
-SHINGLED = 20_000
+SHINGLED = 500
 """Conversations whose shingles are held in memory at a time."""
 MORE_SHARE = 0.1
 """Of a conversation's characters, what may stand in turns that a near duplicate does not have."""
@@ -48,7 +48,7 @@ class Likeness(Protocol):
 
 
 def survey_conversations(dialogues: Dialogues, config: Likeness) -> pl.DataFrame:
-    """A row a conversation: its number and id, a hash of its content, and its bands if near duplicates are wanted."""
+    """A row a conversation: its number and id, a hash of its content, and its sketch if near duplicates are wanted."""
     talks = dialogues.turns.group_by("conversation", maintain_order=True).agg("role", "text")
     named = talks.join(dialogues.conversations.select("conversation", "id"), on="conversation", maintain_order="left")
     length = pl.col("text").list.eval(pl.element().str.len_bytes().cast(pl.String)).list.join(",")
@@ -59,7 +59,7 @@ def survey_conversations(dialogues: Dialogues, config: Likeness) -> pl.DataFrame
         "content", [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in content], pl.Binary
     )
     table = named.select("conversation", "id").with_columns(hashes)
-    return pl.concat([table, bands(named["text"].list.join(SEPARATOR))], how="horizontal") if config.near else table
+    return pl.concat([table, sketch(named["text"].list.join(SEPARATOR))], how="horizontal") if config.near else table
 
 
 def find_duplicates(shards: Sequence[Shard], config: Likeness, scratch: Path) -> list[pl.DataFrame]:
@@ -126,7 +126,7 @@ def _near(
     kept: dict[tuple[int, int], list[Place]] = defaultdict(list)
     found: dict[Place, tuple[Place, float]] = {}
     for place in sorted(shared):
-        earlier = sorted({other for key in shared[place] for other in kept[key]})
+        earlier = talks.likely(place, {other for key in shared[place] for other in kept[key]}, config.threshold)
         alike = ((other, talks.likeness(other, place, config.threshold)) for other in earlier)
         first = next(((other, score) for other, score in alike if score is not None), None)
         if first is not None:
@@ -147,13 +147,17 @@ class _Talks:
         by_shard: dict[int, list[int]] = defaultdict(list)
         for shard, conversation in sorted(places):
             by_shard[shard].append(conversation)
-        parts = []
+        parts, size = [], max(1, sum(map(len, by_shard.values())))
+        self._sketches = np.memmap(scratch / "sketches", SKETCH, "w+", shape=(size, BANDS * ROWS))
         for shard, mine in by_shard.items():
             wanted = pl.col("conversation").is_in(pl.Series(mine, dtype=pl.UInt32).implode())
             turns = shards[shard].turns().filter(wanted).select("conversation", "role", "text").collect()
             talks = turns.group_by("conversation", maintain_order=True).agg("role", "text")
-            for conversation in talks["conversation"]:
-                self._numbers[shard, conversation] = len(self._numbers)
+            begin = len(self._numbers)
+            for number, conversation in enumerate(talks["conversation"], begin):
+                self._numbers[shard, conversation] = number
+            sketches = shards[shard].survey.filter(wanted).select("sketch").collect().to_series()
+            self._sketches[begin : begin + len(mine)] = np.frombuffer(b"".join(sketches), SKETCH).reshape(len(mine), -1)
             parts.append(scratch / f"{shard}.arrow")
             talks.select("role", "text").write_ipc(parts[-1])
         self._parts = [pa.ipc.open_file(pa.memory_map(str(part))).read_all() for part in parts]
@@ -165,6 +169,15 @@ class _Talks:
         part = int(np.searchsorted(self._begins, number, side="right")) - 1
         roles, texts = (self._parts[part][name][number - int(self._begins[part])].as_py() for name in ("role", "text"))
         return tuple(roles), tuple(texts)
+
+    def likely(self, place: Place, others: set[Place], threshold: float) -> list[Place]:
+        """Those of some others that may be as alike as the threshold, in order."""
+        if not others:
+            return []
+        ordered = sorted(others)
+        sketches = self._sketches[[self._numbers[other] for other in ordered]]
+        passed = may_be_similar(self._sketches[self._numbers[place]], sketches, threshold)
+        return [ordered[index] for index in np.flatnonzero(passed)]
 
     def likeness(self, one: Place, other: Place, threshold: float) -> float | None:
         """How alike two conversations are; None if they are no near duplicates."""

@@ -4,6 +4,8 @@ Two sets of Jaccard similarity s share a band with the probability 1 - (1 - s^RO
 0.997 at 0.75. Source: A. Broder, On the resemblance and containment of documents (1997).
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -14,6 +16,7 @@ from curation.text_blocks import Block, in_blocks
 SIZE = 3
 BANDS, ROWS = 30, 6
 SEED = 20_261_125
+SKETCH = np.dtype(np.uint16)
 CODE_POINT_BITS = 21
 PADDING = "\n" * (SIZE - 1)
 """Behind each text, so that a text shorter than a shingle does not see the next one."""
@@ -32,13 +35,25 @@ def similarity(one: frozenset[str], other: frozenset[str]) -> float:
     return both / (len(one) + len(other) - both)
 
 
-def bands(texts: pl.Series) -> pl.DataFrame:
-    """A column a band, `band_0` and so on, with a number of each text that similar texts are likely to share."""
+def sketch(texts: pl.Series) -> pl.DataFrame:
+    """A column a band, `band_0` and so on, with a number of each text that similar texts are likely to share.
+
+    And the column `sketch`: the low half of each number of a signature, to estimate similarities from.
+    """
     signatures = [_signatures(block) for block in in_blocks(texts + PADDING)]
     found = np.concatenate(signatures) if signatures else np.zeros((0, BANDS * ROWS), dtype=np.uint64)
     powers = MIXER ** np.arange(1, ROWS + 1, dtype=np.uint64)
     joined = (found.reshape(-1, BANDS, ROWS) * powers).sum(axis=2, dtype=np.uint64)
-    return pl.DataFrame({f"band_{band}": joined[:, band] for band in range(BANDS)})
+    halves = [row.tobytes() for row in found.astype(SKETCH)]
+    table = pl.DataFrame({f"band_{band}": joined[:, band] for band in range(BANDS)})
+    return table.with_columns(pl.Series("sketch", halves, pl.Binary))
+
+
+def may_be_similar(one: npt.NDArray[np.uint16], others: npt.NDArray[np.uint16], least: float) -> npt.NDArray[np.bool_]:
+    """Which other sketches may be of texts that are as similar as `least`: within three deviations of the estimate."""
+    deviation = math.sqrt(least * (1 - least) / (BANDS * ROWS))
+    share: npt.NDArray[np.float64] = (others == one).mean(axis=1)
+    return share >= least - 3 * deviation
 
 
 def _signatures(block: Block) -> npt.NDArray[np.uint64]:
