@@ -193,6 +193,7 @@ def describe_operators() -> list[dict[str, Any]]:
             "description": item.description,
             "config_schema": item.config.model_json_schema(),
             "codes": list(item.codes),
+            "code_meanings": dict(item.codes),
         }
         for item in REGISTRY.values()
     ]

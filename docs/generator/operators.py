@@ -7,7 +7,7 @@ from typing import Any
 from golden.cases import Case, example_of
 
 from curation.operator import MENDED, REGISTRY, Operator
-from curation.recipe import DEFAULT_ORDER
+from curation.recipe import DEFAULT_ORDER, FINAL, IMPOSSIBLE, SURPRISING
 from docs.generator.markdown import code, default_of, table, type_of
 
 INTRODUCTION = """# Operators
@@ -26,6 +26,16 @@ After an operator dropped turns, the engine mends the conversation, and traces t
 """
 
 
+ORDERS = f"""
+## Orders
+
+A recipe's order is yours. Nothing may come after `truncate_history`, {FINAL}.
+What is refused is answered with 422; the rest of this table carries a warning, and so does a `structure_dialogue` that
+is not the first, or a kind that comes twice, but for `classify_text`.
+
+"""
+
+
 def page() -> str:
     """All operators: those of the default recipe in its order, then the others."""
     order = [*DEFAULT_ORDER, *sorted(set(REGISTRY) - set(DEFAULT_ORDER))]
@@ -38,8 +48,14 @@ def page() -> str:
         "\n" + table(("kind", "scope", "version", "does"), overview),
         MENDING + table(("code", "meaning"), ((code(name), meaning) for name, meaning in MENDED.items())),
         *(_section(REGISTRY[kind]) for kind in order),
+        ORDERS
+        + table(("first", "then", "", "why"), [*_orders(IMPOSSIBLE, "refused"), *_orders(SURPRISING, "warning")]),
     ]
     return "".join(parts)
+
+
+def _orders(pairs: Mapping[tuple[str, str], str], what: str) -> list[tuple[str, ...]]:
+    return [(code(first), code(second), what, why) for (first, second), why in pairs.items()]
 
 
 def _section(operator: Operator) -> str:

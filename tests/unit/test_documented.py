@@ -12,7 +12,7 @@ from app.auth import SCOPES
 from app.cli import main
 from app.main import create_app
 from app.settings import Settings
-from curation.operator import MENDED, REGISTRY
+from curation.operator import MENDED, REGISTRY, describe_operators
 from docs.generator.__main__ import MARK, PAGES
 from trainer.__main__ import train_parser
 
@@ -79,6 +79,8 @@ def test_an_operator_is_documented(kind: str) -> None:
         assert meaning
         assert f"| `{code}` | {meaning} |" in DOCS["operators.md"]
     assert "Example: " in section
+    (told,) = [one for one in describe_operators() if one["kind"] == kind]
+    assert list(told["code_meanings"]) == told["codes"] == list(operator.codes)
 
 
 ROUTES: dict[str, dict[str, Any]] = {
