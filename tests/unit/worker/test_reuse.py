@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.datasets.repository import Progress, progress_of
 from app.db import reading, writing
 from app.files.repository import raw_segments
 from app.models import Dataset, File, KnownResult, Version, VersionFile, Work, new_id
@@ -26,19 +27,20 @@ def _lines(name: str) -> bytes:
     return b"\n".join(json.dumps({"id": f"{name}{i}", "messages": turns}).encode() for i in range(5))
 
 
-def _do_all() -> None:
-    """Does what there is to do, as workers would."""
+def _do_all(until: str = "") -> None:
+    """Does what there is to do, as workers would, but for one kind of work."""
     while True:
         with reading() as session:
-            waiting = [work.id for work in session.query(Work).filter(Work.state == "pending")]
+            waiting = [work.id for work in session.query(Work).filter(Work.state == "pending", Work.kind != until)]
         if not waiting:
             return
         for work_id in waiting:
             do(work_id)
 
 
-def _file(path: Path, name: str) -> str:
-    path.write_bytes(_lines(name))
+def _file(path: Path, name: str | None = None) -> str:
+    if name is not None:
+        path.write_bytes(_lines(name))
     blob = get_store().put_file(path)
     with writing() as session:
         file = File(id=new_id("file"), purpose="conversations", filename=path.name, bytes=blob.bytes, sha256=blob.sha256, speakers={}, columns={}, detection={}, counts={}, warnings=[])  # fmt: skip
@@ -48,7 +50,7 @@ def _file(path: Path, name: str) -> str:
     return file.id
 
 
-def _version(*files: str, as_of: str = "2026-11-25", recipe: dict[str, Any] = RECIPE) -> Version:
+def _version(*files: str, as_of: str = "2026-11-25", recipe: dict[str, Any] = RECIPE, until: str = "") -> Version:
     parsed = parse_recipe(recipe)
     with writing() as session:
         dataset = Dataset(id=new_id("ds"), name="test")
@@ -59,7 +61,7 @@ def _version(*files: str, as_of: str = "2026-11-25", recipe: dict[str, Any] = RE
         session.flush()
         session.add_all(VersionFile(version_id=version.id, ordinal=i, file_id=file) for i, file in enumerate(files))
         add_work(session, "plan", version.id)
-    _do_all()
+    _do_all(until)
     with reading() as session:
         return session.get_one(Version, version.id)
 
@@ -117,3 +119,60 @@ def test_a_key_says_everything_that_the_result_depends_on(tmp_path: Path) -> Non
         *(result_key(raw, recipe, **{**common, **change}) for change in ({"file": 1}, {"as_of": date(2025, 1, 1)}, {"ids": {3: "x"}})),
     ]  # fmt: skip
     assert len({*known, *others}) == 6
+
+
+BARRIER = {
+    "operators": [
+        {"kind": "structure_dialogue"},
+        {"kind": "deduplicate"},
+        {"kind": "tag_users"},
+        {"kind": "limit_repeats"},
+    ]
+}
+
+
+def test_up_to_a_barrier_work_is_known_and_beyond_it_where_the_same_was_decided(
+    tmp_path: Path, curated: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resumed: list[tuple[int, int]] = []
+
+    def resume_segment(*args: Any, **options: Any) -> Any:
+        resumed.append((options["stage"], options["ordinal"]))
+        return real(*args, **options)
+
+    real = curating.resume_segment
+    monkeypatch.setattr(curating, "resume_segment", resume_segment)
+    old, same = _file(tmp_path / "old.jsonl", "a"), _file(tmp_path / "same.jsonl", "b")
+    first = _version(old, recipe=BARRIER)
+    assert (first.status, curated, resumed) == ("succeeded", [0], [(1, 0), (2, 0)])
+    both = _version(old, same, recipe=BARRIER)
+    assert both.status == "succeeded"
+    assert curated == [0, 1], "the old segment waits at the barrier already"
+    assert resumed[2:] == [(1, 1), (2, 1)], "on the old segment nothing else was decided"
+    counts = both.counts["by_operator"]["deduplicate"]["codes"]
+    assert counts == {"exact": 9}
+    alone = curate(
+        [tmp_path / "old.jsonl", tmp_path / "same.jsonl"],
+        tmp_path / "alone",
+        recipe=parse_recipe(BARRIER),
+        as_of=date(2026, 11, 25),
+    )
+    assert both.digest == alone["digest"]
+    assert both.counts == alone["counts"]
+    with reading() as session:
+        progress = progress_of(session, [both.id])[both.id]
+    assert progress == Progress(shards_done=6, shards_total=6, conversations_done=10)
+
+
+def test_progress_knows_of_shards_behind_barriers(tmp_path: Path) -> None:
+    file = _file(tmp_path / "a.jsonl", "a")
+    version = _version(file, recipe=BARRIER, until="join")
+    with reading() as session:
+        progress = progress_of(session, [version.id])[version.id]
+    assert progress == Progress(shards_done=1, shards_total=3, conversations_done=0)
+
+
+def test_a_version_without_conversations_gets_over_barriers(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_bytes(b'{"messages": []}\n{"messages": []}')
+    version = _version(_file(tmp_path / "bad.jsonl"), recipe=BARRIER)
+    assert (version.status, version.counts["conversations_in"]) == ("succeeded", 0)
