@@ -16,7 +16,7 @@ SPOKEN_EMAIL = re.compile(
     rf"(?<![A-Za-z0-9])(?:[a-z0-9]+(?: (?:dot|underscore|dash) |[._-]))*[a-z0-9]+(?: at |\(at\)|\[at\]| ?艾特 ?|圈a)(?:{LABEL}(?: dot |\(dot\)|\[dot\]| ?点 ?|\.))+(?:{TOP})(?![A-Za-z])",
     re.IGNORECASE,
 )
-IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![A-Za-z_-]|\.?\d)", re.ASCII)
+IPV4 = re.compile(r"(?:(?<![\w.-])|(?<=[iI][pP]))(?:\d{1,3}\.){3}\d{1,3}(?![A-Za-z_-]|\.?\d)", re.ASCII)
 IPV6 = re.compile(
     r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])", re.ASCII
 )

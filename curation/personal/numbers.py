@@ -27,7 +27,7 @@ GAPS = {
 CONTEXT_CHARS = 16
 CLAUSE = re.compile(r"[，,。；;！!？?\n]")
 CALLED = re.compile(
-    r"电话|手机|座机|固话|固定|联系|致电|拨|打给|传真|\b(?:tel|phone|mobile|cell|call|text|contact|reach|fax|whatsapp|number is)\b|number's",
+    r"电话|手机|座机|固话|固定|联系|致电|拨|打给|传真|\b(?:tel|phone|mobile|cell|call|text|contact|reach|fax|whatsapp)\b",
     re.IGNORECASE,
 )
 CALLED_JUST_NOW = re.compile(
@@ -35,15 +35,15 @@ CALLED_JUST_NOW = re.compile(
     re.IGNORECASE,
 )
 COUNTED = re.compile(
-    r"单号|订单|编号|流水|序列号|串号|货号|条码|条形码|型号|工单|批号|发票|税号|追踪|快递号|物流号|合同|保单|验证码|取件码|密码|"
+    r"单号|订单|交易|凭证|包裹|编号|流水|序列号|串号|货号|条码|条形码|型号|工单|批号|发票|税号|追踪|快递号|物流号|合同|保单|验证码|取件码|密码|"
     r"一共|共计|合计|总额|总价|余额|金额|时间戳|[¥$€£￥#]|会员|积分|"
-    r"\b(?:order|tracking|invoice|serial|reference|ref|sku|item|ticket|confirmation|case|imei|isbn|timestamp|qq)\b",
+    r"\b(?:order|tracking|invoice|serial|reference|ref|sku|item|ticket|confirmation|case|imei|isbn|timestamp|qq|account)\b",
     re.IGNORECASE,
 )
 """What numbers of other kinds are introduced by."""
 IDENTIFIED = re.compile(r"身份证|证件|\bid\b|identity", re.IGNORECASE)
 PAID_WITH = re.compile(
-    r"银行卡|储蓄卡|信用卡|借记卡|(?<!会员)卡号|账号|账户|帐号|visa|master ?card|amex|\bcard", re.IGNORECASE
+    r"银行卡|储蓄卡|信用卡|借记卡|(?<!会员)卡号|账号|账户|帐号|visa|master ?card|amex|\b(?:card|account)", re.IGNORECASE
 )
 UNIT = re.compile(
     r" ?(?:元|块|万|亿|千|美|港币|日元|欧元|人民币|积分|个|次|件|字节|[KMGT]B\b|bytes|秒|毫秒|米|公里|克|吨|%|℃|度|倍|年|股|rmb|usd|yuan|dollars|points)",

@@ -15,7 +15,7 @@ SIGNS = [
     rf"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼]\s?{LETTER}\s?[·•.．\-{DASHES}－]?\s?[A-Za-z\dＡ-Ｚａ-ｚ{HAN_DIGITS}]",
     r"使\s?\d{6}|\d{6}使",
     r"(?i)plate|passport|护照",
-    r"[\d零〇两一二三四五六七八九十百东西南北A-Za-zＡ-Ｚａ-ｚ][号弄栋幢座室塔单组队社#＃]",
+    r"[\d零〇两一二三四五六七八九十百东西南北A-Za-zＡ-Ｚａ-ｚ]\s?[号弄栋幢座室塔单组队社#＃]",
     r"(?i) (?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|place|pl|way|terrace|ter|circle|cir|parkway|pkwy|highway|hwy|square|sq|trail|crescent|close)",
     r"(?i)o\.? ?box ",
 ]
