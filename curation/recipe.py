@@ -30,8 +30,6 @@ DEFAULT_ORDER = (
     "deduplicate",
     "truncate_history",
 )
-ALIKE_AFTER = ("structure_dialogue", "normalize_text", "smooth_disfluency", "redact_personal_data")
-"""Operators after which more conversations are the same than before."""
 MAX_OPERATORS = 50
 FINAL = "which must be the last: its windows are final"
 IMPOSSIBLE = {("redact_personal_data", "tag_users"): "which hides what it reads: put it before"}
@@ -43,7 +41,7 @@ SURPRISING = {
     **{
         (first, second): "texts that become alike only now are not counted as such"
         for first in ("deduplicate", "limit_repeats")
-        for second in ("normalize_text", "smooth_disfluency")
+        for second in ("normalize_text", "smooth_disfluency", "redact_personal_data")
     },
     ("limit_repeats", "deduplicate"): "the replies of duplicates were counted too",
 }
@@ -236,10 +234,6 @@ def _check_order(kinds: list[str]) -> list[str]:
         warnings += [
             f"{kind} comes after {first}: {SURPRISING[first, kind]}" for first in before if (first, kind) in SURPRISING
         ]
-        if "deduplicate" in before and kind in ALIKE_AFTER:
-            warnings.append(f"{kind} comes after deduplicate: conversations that it makes equal all stay")
-        if kind == "deduplicate" and "limit_repeats" in before:
-            warnings.append("deduplicate comes after limit_repeats: replies of duplicates were counted too")
         if kind in before and kind != "classify_text":
             warnings.append(f"{kind} runs more than once")
     if "structure_dialogue" not in kinds:

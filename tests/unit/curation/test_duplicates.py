@@ -144,13 +144,3 @@ def test_texts_share_bands_as_often_as_their_similarity_says() -> None:
     mine, theirs = (sketch(pl.Series(texts)).select(bands).to_numpy() for texts in (ones, others))
     assert abs((mine == theirs).any(axis=1).mean() - expected) < 0.05
     assert not (mine[1:] == mine[:-1]).any(), "texts with nothing in common share no band"
-
-
-def test_an_order_that_keeps_duplicates_is_warned_of() -> None:
-    kinds = ["structure_dialogue", "limit_repeats", "deduplicate", "normalize_text"]
-    warnings = parse_recipe({"operators": [{"kind": kind} for kind in kinds]}).warnings
-    assert [warning.split(":")[0] for warning in warnings] == [
-        "deduplicate comes after limit_repeats",
-        "normalize_text comes after deduplicate",
-    ]
-    assert not parse_recipe(None).warnings
