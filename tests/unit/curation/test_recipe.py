@@ -21,8 +21,10 @@ WARNED = {
     ("redact_personal_data", "smooth_disfluency"): "a filler splits",
     ("deduplicate", "normalize_text"): "become alike only now",
     ("deduplicate", "smooth_disfluency"): "become alike only now",
+    ("deduplicate", "redact_personal_data"): "become alike only now",
     ("limit_repeats", "normalize_text"): "become alike only now",
     ("limit_repeats", "smooth_disfluency"): "become alike only now",
+    ("limit_repeats", "redact_personal_data"): "become alike only now",
     ("limit_repeats", "deduplicate"): "duplicates were counted",
 }
 
