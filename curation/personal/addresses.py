@@ -13,7 +13,7 @@ COUNT = r"(?:\d{1,5}|[一二三四五六七八九十百零〇两]{1,6})"
 UNIT_NAME = r"(?:[A-Za-z]?\d{1,4}[A-Za-z]?|[A-Za-z]|[一二三四五六七八九十]{1,3}|[东西南北])"
 NOT_A_NUMBER = r"(?!线|店|乐[队团]|台|机|文件|之?[前后]|以[前后]|开始|早|上午|下午|晚|中午|凌晨|发货|到[货达账]|那天|当天|出发|前|通车|封|修|[周星礼]|才|都|就要|要|左右)"
 ROAD = re.compile(
-    r"(?P<kind>大道|大街|路|街|巷|胡同|弄堂|道|里弄)(?:[东西南北中]?[一二三四五六七八九\d]?段|[东西南北中])? ?"
+    r"(?P<kind>大道|大街|交[叉汇][口处]|路|街|巷|胡同|弄堂|道|里弄)(?:[东西南北中]?[一二三四五六七八九\d]?段|[东西南北中])? ?"
     rf"[甲乙丙丁附新]?{COUNT}(?:-\d{{1,4}}|之{COUNT})? ?(?:号|弄){NOT_A_NUMBER}(?:之\d{{1,3}}|附\d{{1,3}}号)?(?:院|楼(?![下上道梯])|大院)?"
 )
 NO_ROADS = re.compile(
@@ -21,7 +21,7 @@ NO_ROADS = re.compile(
     r"|(?:知|味|频|渠|通|轨|报|管|隧|难|街|跑|赛|行|车|地|霸|打交)道$|(?:^|[省市区县镇乡着])(?:逛|上|这条|那条|步行)街$"
 )
 BUILDING = rf"(?:{UNIT_NAME} ?(?:号楼|栋|幢|座|塔|#楼?))"
-UNIT = rf"(?:{UNIT_NAME} ?单元)"
+UNIT = rf"(?:{UNIT_NAME} ?(?:单元|门(?!口)))"
 FLOOR = rf"(?:[东西南北]{{0,2}}{UNIT_NAME} ?(?:层|楼))"
 ROOM = (
     rf"(?:{UNIT_NAME} ?(?:室|房|户)|[A-Za-z]?\d{{3,4}}[A-Za-z]?(?:号(?!线|楼)(?:房间?)?)?(?![\dA-Za-z元块个年月分点.]))"
@@ -56,6 +56,9 @@ ENGLISH = [
     re.compile(
         r"(?<![A-Za-z0-9.,$-])\d{1,6}[a-z]? (?!(?:way|more|of|the|a|in|on|to|min|minutes?|hours?|hr|miles?|blocks?|people|days?|km)\b)(?:[nsew]\.? )?(?:(?!(?:the|a|an|of|in|on|to|from|down|up|off|away|my|your|this|that|minutes?|miles?|hours?|blocks?|people|way|and|or|at|by|with)\b)[a-z][\w']*|\d{1,3}(?:st|nd|rd|th)) (?:(?!(?:the|a|of|in|on|to|from|down|my|this|that|at|way)\b)[a-z][\w']* ){0,2}?(?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln)\b(?:,? (?:apt|apartment|suite|unit|#) ?#?\w{1,5})?"
     ),
+    re.compile(
+        r"(?:\bat|address(?: is)?:?|(?:ship|send|deliver|move|moved)(?: it)? to) (?P<place>\d{1,6}[a-z]? (?:[a-z][\w']* ){1,2}(?:drive|dr|court|ct|place|pl|way|terrace|circle|cir|parkway|square|trail)\b)"
+    ),
     re.compile(r"\bP\.? ?O\.? Box \d{1,6}\b", re.IGNORECASE),
 ]
 
@@ -73,7 +76,8 @@ def find_addresses(text: str) -> Iterator[Finding]:
         yield Finding(start, end, "address", re.sub(r"[ ,，-]", "", text[start:end]).lower())
     for pattern in ENGLISH:
         for match in pattern.finditer(text):
-            yield Finding(*match.span(), "address", re.sub(r"[ ,.]", "", match.group()).lower())
+            place = "place" if "place" in match.groupdict() else 0
+            yield Finding(*match.span(place), "address", re.sub(r"[ ,.]", "", match.group(place)).lower())
 
 
 def _anchors(text: str) -> Iterator[re.Match[str]]:

@@ -51,7 +51,25 @@ UNIT = re.compile(
 )
 GLUED_BEFORE = re.compile(r"[A-Za-z_]+$")
 INTRODUCING = frozenset(
-    {"tel", "phone", "mobile", "cell", "call", "wx", "vx", "v", "wechat", "id", "card", "no", "m", "t"}
+    {
+        "tel",
+        "phone",
+        "mobile",
+        "cell",
+        "call",
+        "wx",
+        "vx",
+        "v",
+        "wechat",
+        "id",
+        "card",
+        "visa",
+        "mastercard",
+        "amex",
+        "no",
+        "m",
+        "t",
+    }
 )
 AREA = re.compile(r"0(?:10|2\d|[3-9]\d\d)")
 MOBILE_SIZES = frozenset(
@@ -242,6 +260,14 @@ def _is_international(stretch: Stretch) -> bool:
     if stretch.has_plus:
         glued = re.search(r"\w\(?\+\(?$", stretch.text[: stretch.start], re.ASCII)
         return 8 <= len(stretch.digits) <= 15 and stretch.digits[0] != "0" and not glued
+    if re.match(r"00[1-9]", stretch.digits) and len(stretch.groups) > 2:
+        begins = not stretch.text[: stretch.start].rstrip(" -")[-1:].isdigit()
+        return (
+            begins
+            and 10 <= len(stretch.digits) <= 17
+            and stretch.sizes[0] in (3, 4, 5)
+            and not _counted(stretch, CALLED)
+        )
     return stretch.sizes in NATIONAL_SIZES.get(stretch.digits[:2], ()) and not _counted(stretch, CALLED)
 
 
