@@ -25,6 +25,8 @@ VERSION_BEFORE = re.compile(
     re.IGNORECASE,
 )
 VERSION_AFTER = re.compile(r" ?(?:版|version|节|章|条|款)", re.IGNORECASE)
+ENUMERATED = re.compile(r"\d(?:\.\d){3}")
+"""Four single digits; where more than two of them differ, they are an address only if something says so."""
 NETWORKED = re.compile(r"\bip|ip地址|服务器|网关|dns|\bhost|server|ping|登录", re.IGNORECASE)
 CONTEXT_CHARS = 16
 
@@ -64,6 +66,8 @@ def _is_address(written: str) -> bool:
 def _is_version(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - CONTEXT_CHARS) : match.start()]
     if VERSION_AFTER.match(text, match.end()):
+        return True
+    if ENUMERATED.fullmatch(match.group()) and len(set(match.group())) > 3 and not NETWORKED.search(before):
         return True
     said = VERSION_BEFORE.search(before)
     return said is not None and not NETWORKED.search(said.group())

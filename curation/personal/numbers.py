@@ -18,7 +18,7 @@ from curation.personal.folded import HAN_DIGITS, spoken
 
 GROUP = re.compile(r"\d+")
 GAPS = {
-    "-": re.compile(r"[-.·]"),
+    "-": re.compile(r"[-.·_]"),
     " ": re.compile(r" {1,2}| - "),
     ")": re.compile(r"[- ]?\([- ]?|\)[- ]?"),
     ",": re.compile(r" ?(?:[,，、。…]|\.\.){1,3} ?|[,，、。… ]{0,2}(?:嗯|呃|啊|然后|再|接着|后面)[,，、。… ]{0,2}"),
@@ -31,11 +31,11 @@ CALLED = re.compile(
     re.IGNORECASE,
 )
 CALLED_JUST_NOW = re.compile(
-    r"(?:电话|手机号?|座机|固话|联系方式|(?<!单)号码|tel|phone|mobile|cell|number|call|me|at)[号码是为：:吧 就]*(?:is|at|me|on)?[：: ]*$",
+    r"(?:电话|手机号?|座机|固话|联系方式|(?<!单)号码|tel|phone|mobile|cell|number|call|text|dial|me|at)[号码是为：:吧 就]*(?:is|at|me|on)?[：: ]*$",
     re.IGNORECASE,
 )
 COUNTED = re.compile(
-    r"单号|订单|交易|凭证|包裹|编号|流水|序列号|串号|货号|条码|条形码|型号|工单|批号|发票|税号|追踪|快递号|物流号|合同|保单|验证码|取件码|密码|"
+    r"单号|订单|交易|凭证|包裹|编号|参考号|序号|版本|流水|序列号|串号|货号|条码|条形码|型号|工单|批号|发票|税号|追踪|快递号|物流号|合同|保单|验证码|取件码|密码|"
     r"一共|共计|合计|总额|总价|余额|金额|时间戳|[¥$€£￥#]|会员|积分|"
     r"\b(?:order|tracking|invoice|serial|reference|ref|sku|item|ticket|confirmation|case|imei|isbn|timestamp|qq|account)\b",
     re.IGNORECASE,
@@ -49,7 +49,10 @@ UNIT = re.compile(
     r" ?(?:元|块|万|亿|千|美|港币|日元|欧元|人民币|积分|个|次|件|字节|[KMGT]B\b|bytes|秒|毫秒|米|公里|克|吨|%|℃|度|倍|年|股|rmb|usd|yuan|dollars|points)",
     re.IGNORECASE,
 )
+INTRODUCED_BY = (re.compile(r"(?:\(?\+)?$"), re.compile(r"(?:\(?\+?\(?)$"))
+"""What belongs to a phone number before its first digit: without and with a closing bracket in it."""
 GLUED_BEFORE = re.compile(r"[A-Za-z_]+$")
+GLUED_AFTER = re.compile(r"[_@](?=[A-Za-z0-9])")
 INTRODUCING = frozenset(
     {
         "tel",
@@ -184,7 +187,8 @@ def _classified(text: str, matches: list[re.Match[str]], gaps: list[str], first:
             return Finding(start, end + 1, "identity_card", with_x.digits)
     for kind, rules in RULES.items():
         if any(rule(stretch) for rule in rules):
-            start -= len(text[:start]) - len(re.sub(r"\(?\+?\(?$", "", text[:start])) if kind == "phone" else 0
+            if kind == "phone":
+                start -= len(INTRODUCED_BY[")" in text[start:end]].search(text[:start])[0])  # type: ignore[index]
             return Finding(start, end, kind, _canonical(kind, stretch))
     return None
 
@@ -193,7 +197,7 @@ def _stands_alone(stretch: Stretch) -> bool:
     """Whether no letters are glued to it but words that introduce numbers."""
     before = GLUED_BEFORE.search(stretch.text[max(0, stretch.start - CONTEXT_CHARS) : stretch.start])
     after = stretch.text[stretch.end : stretch.end + 2]
-    glued = after[:1].isascii() and (after[:1].isalpha() or after[:1] in ("_", "@")) and after[:1] not in "xX"
+    glued = after[:1].isascii() and (after[:1].isalpha() or GLUED_AFTER.match(after)) and after[:1] not in "xX"
     decimal = after[:1] == "." and after[1:].isdigit()
     return not glued and not decimal and (before is None or before.group().lower() in INTRODUCING)
 
