@@ -11,9 +11,11 @@ Memory holds one band's numbers at a time, and what shares any; texts lie on dis
 
 import hashlib
 import math
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
@@ -114,72 +116,93 @@ def _near(
     shards: Sequence[Shard], repeats: pl.DataFrame | None, config: Likeness, scratch: Path
 ) -> dict[Place, tuple[str, float]]:
     """The near duplicates among conversations of different content: who is kept instead, and how alike they are."""
-    shared: dict[Place, list[tuple[int, int]]] = defaultdict(list)
+    shared = _shared(shards, repeats)
+    if shared.is_empty():
+        return {}
+    talks = _Talks(shards, shared.select("shard", "conversation").unique(maintain_order=True), scratch)
+    numbers, groups = shared["place"].to_list(), array("I", shared["group"].to_numpy().tobytes())
+    # who is kept in each group, as chains of entries: the newest entry of a group, and for each the one before it
+    newest, before = array("q", [-1]) * (max(groups) + 1), array("q", [-1]) * len(groups)
+    found: dict[int, tuple[int, float]] = {}
+    for number, entries in groupby(range(len(numbers)), key=numbers.__getitem__):
+        mine = list(entries)
+        earlier = {numbers[entry] for start in mine for entry in _chain(newest[groups[start]], before)}
+        alike = (
+            (other, talks.likeness(other, number, config.threshold))
+            for other in talks.likely(number, earlier, config.threshold)
+        )
+        first = next(((other, score) for other, score in alike if score is not None), None)
+        if first is not None:
+            found[number] = first
+            continue
+        for entry in mine:
+            before[entry], newest[groups[entry]] = newest[groups[entry]], entry
+    ids = _ids(shards, talks.places[sorted({other for other, _ in found.values()})])
+    place = talks.places.rows()
+    return {place[number]: (ids[place[other]], score) for number, (other, score) in found.items()}
+
+
+def _chain(entry: int, before: "array[int]") -> Iterator[int]:
+    while entry >= 0:
+        yield entry
+        entry = before[entry]
+
+
+def _shared(shards: Sequence[Shard], repeats: pl.DataFrame | None) -> pl.DataFrame:
+    """Conversations of different content that share bands, in order, each once for each group that shares one.
+
+    Columns: shard, conversation, `place` (its number among them), `group`.
+    """
+    found, num_groups = [], 0
     for band in range(BANDS if shards else 0):
         table = _numbered(shards, f"band_{band}").rename({f"band_{band}": "number"})
         if repeats is not None:
             table = table.join(repeats, on=["shard", "conversation"], how="anti", maintain_order="left")
         common = table.filter(pl.col("number").is_duplicated())
-        for shard, conversation, number in common.iter_rows():
-            shared[shard, conversation].append((band, number))
-    talks = _Talks(shards, shared, scratch)
-    kept: dict[tuple[int, int], list[Place]] = defaultdict(list)
-    found: dict[Place, tuple[Place, float]] = {}
-    for place in sorted(shared):
-        earlier = talks.likely(place, {other for key in shared[place] for other in kept[key]}, config.threshold)
-        alike = ((other, talks.likeness(other, place, config.threshold)) for other in earlier)
-        first = next(((other, score) for other, score in alike if score is not None), None)
-        if first is not None:
-            found[place] = first
-        else:
-            for key in shared[place]:
-                kept[key].append(place)
-    standing = sorted({other for other, _ in found.values()})
-    ids = _ids(shards, pl.DataFrame(standing, {"shard": pl.UInt32, "conversation": pl.UInt32}, orient="row"))
-    return {place: (ids[other], score) for place, (other, score) in found.items()}
+        group = pl.col("number").rank("dense").cast(pl.UInt32) - 1 + num_groups
+        found.append(common.select("shard", "conversation", group=group))
+        num_groups += common["number"].n_unique()
+    joined = pl.concat(found) if found else pl.DataFrame(schema={"shard": pl.UInt32, "conversation": pl.UInt32})
+    return joined.sort("shard", "conversation", maintain_order=True).with_columns(
+        place=pl.struct("shard", "conversation").rle_id()
+    )
 
 
 class _Talks:
-    """The conversations that are compared, in files of the scratch folder that are mapped into memory."""
+    """The conversations that are compared, by their numbers, in scratch files that are mapped into memory."""
 
-    def __init__(self, shards: Sequence[Shard], places: Iterable[Place], scratch: Path) -> None:
-        self._numbers: dict[Place, int] = {}
-        by_shard: dict[int, list[int]] = defaultdict(list)
-        for shard, conversation in sorted(places):
-            by_shard[shard].append(conversation)
-        parts, size = [], max(1, sum(map(len, by_shard.values())))
-        self._sketches = np.memmap(scratch / "sketches", SKETCH, "w+", shape=(size, BANDS * ROWS))
-        for shard, mine in by_shard.items():
-            wanted = pl.col("conversation").is_in(pl.Series(mine, dtype=pl.UInt32).implode())
-            turns = shards[shard].turns().filter(wanted).select("conversation", "role", "text").collect()
+    def __init__(self, shards: Sequence[Shard], places: pl.DataFrame, scratch: Path) -> None:
+        self.places = places
+        parts, begin = [], 0
+        self._sketches = np.memmap(scratch / "sketches", SKETCH, "w+", shape=(places.height, BANDS * ROWS))
+        for (shard,), mine in places.group_by("shard", maintain_order=True):
+            wanted = pl.col("conversation").is_in(mine["conversation"].implode())
+            turns = shards[int(str(shard))].turns().filter(wanted).select("conversation", "role", "text").collect()
             talks = turns.group_by("conversation", maintain_order=True).agg("role", "text")
-            begin = len(self._numbers)
-            for number, conversation in enumerate(talks["conversation"], begin):
-                self._numbers[shard, conversation] = number
-            sketches = shards[shard].survey.filter(wanted).select("sketch").collect().to_series()
-            self._sketches[begin : begin + len(mine)] = np.frombuffer(b"".join(sketches), SKETCH).reshape(len(mine), -1)
             parts.append(scratch / f"{shard}.arrow")
             talks.select("role", "text").write_ipc(parts[-1])
+            sketches = shards[int(str(shard))].survey.filter(wanted).select("sketch").collect().to_series()
+            end = begin + mine.height
+            self._sketches[begin:end] = np.frombuffer(b"".join(sketches), SKETCH).reshape(mine.height, -1)
+            begin = end
         self._parts = [pa.ipc.open_file(pa.memory_map(str(part))).read_all() for part in parts]
         self._begins = np.cumsum([0, *(part.num_rows for part in self._parts)])
-        self._shingles = lru_cache(SHINGLED)(lambda place: shingles(SEPARATOR.join(self._talk(place)[1])))
+        self._shingles = lru_cache(SHINGLED)(lambda number: shingles(SEPARATOR.join(self._talk(number)[1])))
 
-    def _talk(self, place: Place) -> Talk:
-        number = self._numbers[place]
+    def _talk(self, number: int) -> Talk:
         part = int(np.searchsorted(self._begins, number, side="right")) - 1
         roles, texts = (self._parts[part][name][number - int(self._begins[part])].as_py() for name in ("role", "text"))
         return tuple(roles), tuple(texts)
 
-    def likely(self, place: Place, others: set[Place], threshold: float) -> list[Place]:
+    def likely(self, number: int, others: set[int], threshold: float) -> list[int]:
         """Those of some others that may be as alike as the threshold, in order."""
         if not others:
             return []
         ordered = sorted(others)
-        sketches = self._sketches[[self._numbers[other] for other in ordered]]
-        passed = may_be_similar(self._sketches[self._numbers[place]], sketches, threshold)
+        passed = may_be_similar(self._sketches[number], self._sketches[ordered], threshold)
         return [ordered[index] for index in np.flatnonzero(passed)]
 
-    def likeness(self, one: Place, other: Place, threshold: float) -> float | None:
+    def likeness(self, one: int, other: int, threshold: float) -> float | None:
         """How alike two conversations are; None if they are no near duplicates."""
         score = similarity(self._shingles(one), self._shingles(other))
         if score < threshold or not differ_here_and_there(self._talk(one), self._talk(other), threshold):
