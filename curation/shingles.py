@@ -40,11 +40,14 @@ def sketch(texts: pl.Series) -> pl.DataFrame:
 
     And the column `sketch`: the low half of each number of a signature, to estimate similarities from.
     """
-    signatures = [_signatures(block) for block in in_blocks(texts + PADDING)]
-    found = np.concatenate(signatures) if signatures else np.zeros((0, BANDS * ROWS), dtype=np.uint64)
     powers = MIXER ** np.arange(1, ROWS + 1, dtype=np.uint64)
-    joined = (found.reshape(-1, BANDS, ROWS) * powers).sum(axis=2, dtype=np.uint64)
-    halves = [row.tobytes() for row in found.astype(SKETCH)]
+    numbers: list[npt.NDArray[np.uint64]] = [np.zeros((0, BANDS), dtype=np.uint64)]
+    halves: list[bytes] = []
+    for block in in_blocks(texts + PADDING):
+        signatures = _signatures(block)
+        numbers.append((signatures.reshape(-1, BANDS, ROWS) * powers).sum(axis=2, dtype=np.uint64))
+        halves += [row.tobytes() for row in signatures.astype(SKETCH)]
+    joined = np.concatenate(numbers)
     table = pl.DataFrame({f"band_{band}": joined[:, band] for band in range(BANDS)})
     return table.with_columns(pl.Series("sketch", halves, pl.Binary))
 
