@@ -3,7 +3,8 @@
 Every segment tells of each conversation a hash of its content and the bands of its MinHash signature. Equal hashes are
 exact duplicates. Of the others, those that share a band are compared: a conversation is a near duplicate of an earlier
 one that is kept if their sets of character triples are as alike as asked for, and if turn by turn only scattered
-characters differ. So a template filled in with another product stays, where Jaccard's measure alone would drop it.
+characters differ, not only digits. So a template filled in with another product or other numbers stays, where Jaccard's
+measure alone would drop it.
 
 "Earlier" is the order of segments and of conversations in them. A conversation that is dropped stands for no other one.
 Memory holds one band's numbers at a time, and what shares any; texts lie on disk.
@@ -11,6 +12,7 @@ Memory holds one band's numbers at a time, and what shares any; texts lie on dis
 
 import hashlib
 import math
+import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -30,6 +32,7 @@ from curation.shingles import BANDS, ROWS, SIZE, SKETCH, may_be_similar, shingle
 DECISIONS = pl.Schema({"conversation": pl.UInt32, "code": pl.String, "kept": pl.String, "score": pl.Float64})
 """Conversations of a segment to drop, each with the id of the one that is kept."""
 SEPARATOR = "\n"
+NUMBER = re.compile(r"\d+")
 SHINGLED = 500
 """Conversations whose shingles are held in memory at a time."""
 MORE_SHARE = 0.1
@@ -205,9 +208,17 @@ class _Talks:
     def likeness(self, one: int, other: int, threshold: float) -> float | None:
         """How alike two conversations are; None if they are no near duplicates."""
         score = similarity(self._shingles(one), self._shingles(other))
-        if score < threshold or not differ_here_and_there(self._talk(one), self._talk(other), threshold):
+        talks = self._talk(one), self._talk(other)
+        if score < threshold or differ_in_numbers_only(*talks) or not differ_here_and_there(*talks, threshold):
             return None
         return score
+
+
+def differ_in_numbers_only(one: Talk, other: Talk) -> bool:
+    """Whether they are one template with other numbers: amounts and orders are what such conversations are about."""
+    return one[0] == other[0] and all(
+        NUMBER.sub("0", text) == NUMBER.sub("0", their_text) for text, their_text in zip(one[1], other[1], strict=True)
+    )
 
 
 def differ_here_and_there(one: Talk, other: Talk, threshold: float) -> bool:

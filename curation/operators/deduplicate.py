@@ -16,12 +16,13 @@ class Deduplicate(OperatorConfig):
     """Near duplicates too, not only conversations with the same roles and texts."""
     threshold: float = Field(default=0.6, ge=0.4, le=1.0)
     """How alike near duplicates are at least: Jaccard similarity of their sets of three characters in a row.
-    Where 1 character in 20 is another, it is about 0.75; turn by turn, no more than scattered characters may differ."""
+    Where 1 character in 20 is another, it is about 0.75. Turn by turn no more than scattered characters may differ, and
+    more than numbers must."""
 
 
 @operator(
     kind="deduplicate",
-    version=1,
+    version=2,
     scope="dataset",
     config=Deduplicate,
     codes={

@@ -119,6 +119,21 @@ def test_scattered_edits_pass_and_another_content_does_not(one: str, other: str,
     assert differ_here_and_there((("user",), (one,)), (("user",), (other,)), 0.6) is alike
 
 
+def test_a_template_with_other_numbers_stays() -> None:
+    said = ["我要查第{}单的进度，谢谢", "好的，第{}单已经发货，共{}元"]
+    given = [
+        {
+            "messages": [
+                {"role": role, "content": text.format(n, 7 * n)}
+                for role, text in zip(("user", "assistant"), said, strict=True)
+            ]
+        }
+        for n in (3, 4, 12, 4)
+    ]
+    made = preview(given, parse_recipe(RECIPE), as_of=date(2026, 1, 1))
+    assert [one["dropped"] and one["dropped"]["code"] for one in made] == [None, None, None, "exact"]
+
+
 def test_roles_and_further_turns_count() -> None:
     short = ("user", "assistant"), ("我想查一下上个月的话费账单", "您上个月的话费一共是六十九元")
     assert differ_here_and_there(short, (short[0] + ("user",), short[1] + ("谢",)), 0.6)
