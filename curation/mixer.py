@@ -278,7 +278,8 @@ def _trace_of_tags(tags: pl.DataFrame, kind: str) -> pl.DataFrame:
         "turn",
         pl.lit(kind).alias("operator"),
         "code",
-        pl.lit("tag").alias("action"),
+        # what could not be read is told, but it is no tag
+        pl.when(pl.col("value") == "").then(pl.lit("flag")).otherwise(pl.lit("tag")).alias("action"),
         "before",
         pl.concat_str("field", "value", separator="=").alias("after"),
         "start",

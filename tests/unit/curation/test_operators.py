@@ -14,9 +14,10 @@ from curation.mixer import apply_edits
 from curation.operator import Lexicon
 from curation.operators.match_sensitive_words import Matcher, MatchSensitiveWords
 from curation.operators.smooth_disfluency import SmoothDisfluency, smooth
-from curation.operators.tag_users import _tags
+from curation.operators.tag_users import tags_of
 from curation.recipe import default_recipe, parse_recipe
 from curation.statistics import tag_statistics
+from curation.tagging.statements import Said
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -50,6 +51,18 @@ ROOT = Path(__file__).parent.parent.parent.parent
         ("I need the blue one, sorry, I meant the red one", "I need the red one"),
         ("Where was no what was the price of it?", "What was the price of it?"),
         ("We fly from Paris no sorry Rome", "We fly from Rome"),
+        ("他跑的很快，演的也不错。", "他跑得很快，演得也不错。"),
+        ("慢慢的走过去", "慢慢地走过去"),
+        ("高兴的不得了", "高兴得不得了"),
+        ("我家有一个只狗", "我家有一只狗"),
+        ("有三个个房间", "有三个房间"),
+        ("一共165元，。谢谢", "一共165元。谢谢"),
+        ("我也挺挺喜欢这个套餐", "我也挺喜欢这个套餐"),
+        ("我们我觉得太贵了", "我觉得太贵了"),
+        ("他们是最近两两个月才开的", "他们是最近两个月才开的"),
+        ("那时候特别，特别厉害", "那时候特别厉害"),
+        ("古时候嗯，人们靠天吃饭", "古时候，人们靠天吃饭"),
+        ("我还嗯，加了一份", "我还加了一份"),
         ("Is there a table for 4 no wait 5 people", "Is there a table for 5 people"),
     ],
 )
@@ -63,7 +76,8 @@ def test_spoken_language_is_smoothed(spoken: str, written: str) -> None:
     ["那个套餐多少钱", "看看", "天天", "慢慢来", "研究研究", "高高兴兴", "谢谢谢谢", "好好好", "适合您，您可以去", "额度是多少", "哈哈哈",
      "我的号码不对，我的号码是123", "对不对", "为了了解的的确确", "您说的那个，我知道了", "订单号112233445566",
      "上海海关", "中国国家队", "目的地地铁站", "可可西里", "呷哺呷哺", "拼多多", "一步一步来", "介绍介绍", "考虑考虑北京", "越来越好", "许许多多", "散散步",
-     "非常非常好", "好的好的", "知道不知道", "几点到几点", "我怕我忘了", "他跟他说过", "是不是不行", "哈尔滨", "酒吧街", "是做什么的", "就是他", "那就他家吧", "嗯呢，可以的", "可不是嘛，真快", "上上国际美术馆", "我想就近住下", "他其他的作品",
+     "非常非常好", "好的好的", "知道不知道", "几点到几点", "我怕我忘了", "他跟他说过", "是不是不行", "哈尔滨", "酒吧街", "《很爱很爱你》是她的歌", "上上个月", "聊聊天", "打打球", "他现在在北京", "唱的很好听的歌", "长的很高的树",
+     "慢慢的节奏", "一个条件", "原唱的好听", "一个个人账户", "一一列举", "两两比较", "八八年", "唯一一个", "太太极好", "王朝酒店酒店价格", "妈妈说", "刚刚好", "天天开心", "哈哈，我知道", "是做什么的", "就是他", "那就他家吧", "嗯呢，可以的", "可不是嘛，真快", "上上国际美术馆", "我想就近住下", "他其他的作品",
      "我要那个红色的", "把那个订单取消", "因为下雨所以没送", "编号二零一一三五", "一九九九年", "There is no problem", "Sorry, no refunds",
      "I would rather stay", "What is no longer there", "《ER》", "that is all I had had"],
 )  # fmt: skip
@@ -109,18 +123,21 @@ def test_an_allowed_phrase_that_contains_a_word_wins() -> None:
     ],
 )
 def test_only_what_users_say_of_themselves_is_a_tag(text: str, expected: dict[str, str]) -> None:
-    tags = _tags({}, [(0, "user", text)], date(2026, 11, 1))
+    tags = tags_of({}, [Said(0, "user", text, "")], date(2026, 11, 1))
     assert {tag.field: tag.value for tag in tags} == expected
 
 
 def test_metadata_beats_statements_and_nonsense_is_unknown() -> None:
-    said = [(0, "user", "我今年34岁，我在成都")]
-    told = {tag.field: tag.value for tag in _tags({"age": 50, "性别": "女", "省份": "浙江"}, said, date(2026, 11, 1))}
+    said = [Said(0, "user", "我今年34岁，我在成都", "")]
+    told = {tag.field: tag.value for tag in tags_of({"age": 50, "性别": "女", "省份": "浙江"}, said, date(2026, 11, 1))}
     assert told["age"] == "50"
     assert told["gender"] == "female"
     assert told["province"] == "浙江省"
     assert "city" not in told, "a city of another province contradicts"
-    assert not list(_tags({"age": 300, "gender": "?", "city": 7}, [], date(2026, 11, 1)))
+    unreadable = tags_of({"age": 300, "gender": "?", "city": 7}, [], date(2026, 11, 1))
+    assert {(tag.field, tag.value, tag.code) for tag in unreadable} == {
+        ("age", "", "unreadable"), ("gender", "", "unreadable"), ("city", "", "unreadable")
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
