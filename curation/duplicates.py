@@ -32,6 +32,8 @@ from curation.shingles import BANDS, ROWS, SIZE, SKETCH, may_be_similar, shingle
 DECISIONS = pl.Schema({"conversation": pl.UInt32, "code": pl.String, "kept": pl.String, "score": pl.Float64})
 """Conversations of a segment to drop, each with the id of the one that is kept."""
 SEPARATOR = "\n"
+MIN_CHARS = 40
+"""Shorter conversations have exact duplicates only: in so few characters each may be what matters."""
 NUMBER = re.compile(r"\d+")
 SHINGLED = 500
 """Conversations whose shingles are held in memory at a time."""
@@ -209,6 +211,8 @@ class _Talks:
         """How alike two conversations are; None if they are no near duplicates."""
         score = similarity(self._shingles(one), self._shingles(other))
         talks = self._talk(one), self._talk(other)
+        if min(len(SEPARATOR.join(texts)) for _, texts in talks) < MIN_CHARS:
+            return None
         if score < threshold or differ_in_numbers_only(*talks) or not differ_here_and_there(*talks, threshold):
             return None
         return score

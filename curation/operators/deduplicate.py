@@ -17,12 +17,12 @@ class Deduplicate(OperatorConfig):
     threshold: float = Field(default=0.6, ge=0.4, le=1.0)
     """How alike near duplicates are at least: Jaccard similarity of their sets of three characters in a row.
     Where 1 character in 20 is another, it is about 0.75. Turn by turn no more than scattered characters may differ, and
-    more than numbers must."""
+    more than numbers must; conversations of fewer than 40 characters have exact duplicates only."""
 
 
 @operator(
     kind="deduplicate",
-    version=2,
+    version=3,
     scope="dataset",
     config=Deduplicate,
     codes={

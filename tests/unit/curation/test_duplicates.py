@@ -120,7 +120,7 @@ def test_scattered_edits_pass_and_another_content_does_not(one: str, other: str,
 
 
 def test_a_template_with_other_numbers_stays() -> None:
-    said = ["我要查第{}单的进度，谢谢", "好的，第{}单已经发货，共{}元"]
+    said = ["我要查第{}单的进度，等了很久还没有消息，谢谢", "好的，第{}单已经发货，共{}元，请您保持电话畅通，耐心等待"]
     given = [
         {
             "messages": [
@@ -132,6 +132,22 @@ def test_a_template_with_other_numbers_stays() -> None:
     ]
     made = preview(given, parse_recipe(RECIPE), as_of=date(2026, 1, 1))
     assert [one["dropped"] and one["dropped"]["code"] for one in made] == [None, None, None, "exact"]
+
+
+@pytest.mark.parametrize(("filling", "dropped"), [("", None), ("，我已经等了三天还没有人给我回电话", "near")])
+def test_short_conversations_have_exact_duplicates_only(filling: str, dropped: str | None) -> None:
+    said = ["请问{}怎么退款" + filling, "好的，马上为您办理" + filling]
+    given = [
+        {
+            "messages": [
+                {"role": role, "content": text.format(name)}
+                for role, text in zip(("user", "assistant"), said, strict=True)
+            ]
+        }
+        for name in ("耳机", "耳麦")
+    ]
+    made = preview(given, parse_recipe(RECIPE), as_of=date(2026, 1, 1))
+    assert [one["dropped"] and one["dropped"]["code"] for one in made] == [None, dropped]
 
 
 def test_roles_and_further_turns_count() -> None:
