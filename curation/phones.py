@@ -1,6 +1,6 @@
 """Where a mainland mobile number was issued: its first seven digits name province and city.
 
-The data is `phone.dat` of the package `phone` (ls0f/phone, MIT; 499,527 prefixes, December 2023). It is read here, since
+The data is `phone.dat` of the package `phone` (ls0f/phone, MIT; 499,527 prefixes, December 2023). It is read here, as
 the package's own reader unpacks the file anew at each look-up: header `<4si` (version, offset of the index), records
 `province|city|postcode|area code` that end in NUL, an index of `<iiB` (prefix, offset of the record, carrier).
 """

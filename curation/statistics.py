@@ -18,6 +18,8 @@ METRICS = ("conversations", "users", "turns", "characters", "tokens")
 COUNTED = ("conversations", "turns", "characters")
 """Metrics that the counts of a closed version hold."""
 MULTI_VALUED = ("crowd",)
+CARRIED_NOWHERE = ("pregnant", "new_customer", "job_seeker")
+"""Crowds that a user leaves: they are never carried over to another conversation."""
 UNKNOWN = "unknown"
 SEPARATOR = "\x1f"
 """Between the values of a tag that has several, while they are grouped."""
@@ -48,7 +50,8 @@ def tag_statistics(
     Unknown values are a row of their own; `share` is of `total`.
 
     A conversation with several crowds counts once in each crowd's row and once in `total`. Repeated `where` on one
-    field is OR, on several AND. `users` counts distinct user ids; a conversation without one is its own user.
+    field is OR, on several AND. `users` counts distinct user ids, each with one set of tags; a conversation without one is
+    its own user.
 
     Raises:
         CurationError: an unknown field or metric.
@@ -66,6 +69,8 @@ def tag_statistics(
         conversations = counts.lazy().rename({metric: "value"})
     else:
         conversations = pl.concat([_conversations(path, metric, name) for path in segments] or [_nothing()])
+    if metric == "users":
+        conversations = _one_a_user(conversations)
     wanted: dict[str, list[str]] = {}
     for field, value in conditions:
         wanted.setdefault(field, []).append(value)
@@ -110,6 +115,25 @@ def _conversations(path: Path, metric: str, tokenizer: str) -> pl.LazyFrame:
         return _with_tokens(frame, tokenizer).select(*_tags(), key, "value")
     amount = next((e for e, name in zip(_amounts(), COUNTED, strict=True) if name == metric), pl.lit(1, pl.Int64))
     return frame.filter(pl.col("window") <= 1).select(*_tags(), key, amount.alias("value"))
+
+
+def _one_a_user(conversations: pl.LazyFrame) -> pl.LazyFrame:
+    """One row a user, of conversations in the version's order: of each tag the latest value that is known.
+
+    Crowds are united; those of CARRIED_NOWHERE count only if the user's latest conversation tells them.
+    """
+    single = [
+        pl.col(field).filter(pl.col(field) != UNKNOWN).last().fill_null(UNKNOWN)
+        for field in FIELDS
+        if field not in MULTI_VALUED
+    ]
+    lasting = pl.col("crowd").list.filter(~pl.element().is_in([UNKNOWN, *CARRIED_NOWHERE]))
+    latest = pl.col("crowd").last().list.filter(pl.element() != UNKNOWN)
+    crowds = [lasting.explode(keep_nulls=False, empty_as_null=False).implode().alias("lasting"), latest.alias("latest")]
+    users = conversations.group_by("user_key", maintain_order=True).agg(*single, *crowds)
+    united = pl.concat_list("lasting", "latest").list.unique().list.sort()
+    known = pl.when(united.list.len() == 0).then(pl.lit([UNKNOWN])).otherwise(united)
+    return users.with_columns(crowd=known, value=pl.lit(1, pl.Int64)).drop("lasting", "latest")
 
 
 def _with_tokens(frame: pl.LazyFrame, tokenizer: str) -> pl.LazyFrame:

@@ -34,7 +34,7 @@ RULES: tuple[Rule, ...] = (
     rule(rf"作为(?:一|个|名|位)*{FILL}{NOUN}(?!的)", _which, own=False),
     rule(rf"性别(?:是|为|：|:|\s)*{BARE}", _which, own=False),
     rule(rf"(?:本人|我|患者本人|^患者)[是，,：:\s]*{BARE}{END}", _which),
-    rule(rf"{BEGIN}(?:未婚|已婚)?{BARE}[，,、\s]*(?=\d|未婚|已婚|本科|大专|身高|体重|[二三四五六]十)", _which, own=False),
+    rule(rf"{BEGIN}(?:未婚|已婚)?{BARE}(?:[，,、\s]+(?=\d|未婚|已婚|本科|大专|身高|体重|[二三四五六]十)|(?=\d\d(?:周?岁)?(?:[，,。！\s]|$)))", _which, own=False),
     rule(rf"(?:\d岁?|十.?岁?)[，,、\s]*{BARE}{END}", _which, own=False),
     rule(rf"{BEGIN}(?:\d+岁)?{NOUN}(?:一枚|一个|一名|[，,\s]+(?=\d|身高|体重))", _which, own=False),
     rule(rf"\d岁(?:(?P<female>女生|女孩)|(?P<male>男生|男孩)){END}", _which, own=False),

@@ -22,6 +22,8 @@ STRONG = re.compile(
     re.IGNORECASE,
 )
 """What a residence or an own address follows."""
+CUE = re.compile(r"[住址居搬嫁家司位落留扎移标定]|现在|目前|如今|base|城市|所在|人|生活|这[边里儿]|ip", re.IGNORECASE)
+"""What every match of STRONG holds; it is cheaper to look for."""
 STAY = re.compile(rf"{SELF}{NOW}在|{BEGIN}在|我住|俺在", re.IGNORECASE)
 """Being somewhere: a residence only with what follows."""
 ORIGIN = re.compile(
@@ -42,7 +44,7 @@ NOT_PLACE = re.compile(
 )
 ADVERBIAL = re.compile(r"(?:想|要|打算|准备|去|到|飞|从|往|明年|可能|考虑|没|不|曾|过)$")
 ASKS = (
-    r"(?:您|你|亲|现在|目前|常住|居住|家)[^。？?]{0,10}(?:哪个城市|哪里|哪儿|哪个省|什么地方|哪个地区|所在地|坐标)|(?:收货|收件|安装|报修|家庭|送货|您的?)地址|所在(?:城市|地区?)|哪里人|送到哪里|"
+    r"(?:您|你|亲|现在|目前|常住|居住|家)[^。？?]{0,10}(?:哪个城市|哪里|哪儿|哪个省|什么地方|哪个地区|所在地|坐标)|(?:收货|收件|安装|报修|家庭|送货|您的?)地址(?:是|在|[？?]|麻烦|说|填|发|给|呢)|(?:提供|告知|说|留|填)[^。？]{0,6}地址|所在(?:城市|地区?)|哪里人|送到哪里|"
     r"which city are you|where do you live|where are you (?:based|located)|your address"
 )
 NOT_ASKED = re.compile(
@@ -59,7 +61,7 @@ ENGLISH = re.compile(
 def stated(text: str) -> Iterator[Found]:
     """Places that a user's turn tells as home; residences first, so that an origin counts only beside none."""
     places = gazetteer()
-    for match in STRONG.finditer(text):
+    for match in STRONG.finditer(text) if CUE.search(text) else ():
         read = places.read(text, match.end())
         if read is None or NOT_PLACE.match(text, read[1]):
             continue

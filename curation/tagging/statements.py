@@ -10,7 +10,7 @@ import polars as pl
 
 from curation.tagging import ages, crowds, genders, places
 from curation.tagging.claims import Rule, Tag
-from curation.tagging.frame import NO, OTHER, Turn, confirmed, speaks_for_another
+from curation.tagging.frame import CLAUSE, NO, OTHER, Turn, confirmed, speaks_for_another
 
 FOR_ANOTHER = r"(?i)[给帮替为陪带我俺咱](?:我|咱|们|家|的|个|一|老|亲|女|男|儿|闺|朋){0,4}[爸妈爹娘爷奶婆公友哥姐弟妹儿女孩宝娃孙人父母同媳]|my "
 CASELESS = "(?i)"
@@ -70,7 +70,10 @@ def worth_reading(turns: pl.DataFrame, phrases: Sequence[str] = ()) -> pl.DataFr
     found["own"] = (
         text.str.contains_any(list(phrases), ascii_case_insensitive=True) if phrases else pl.lit(value=False)
     ).alias("own")
-    found |= {"asked": asked.str.contains(sign_of_question()).alias("asked"), "yes": yes.alias("yes")}
+    found |= {
+        "asked": asked.str.contains(sign_of_question()).alias("asked"),
+        "yes": yes.alias("yes"),
+    }
     found |= {"other": text.str.contains(FOR_ANOTHER).alias("other"), "refuses": refuses.alias("refuses")}
     users = turns.lazy().filter(pl.col("role") == "user").with_columns(*found.values())
     users = users.filter(pl.any_horizontal(*found))
@@ -127,7 +130,10 @@ def _told(turn: Turn, as_of: date, own: Mapping[str, Sequence[re.Pattern[str]]],
 def _crowds(turn: Turn, as_of: date) -> Iterator[Tag]:
     for name, rules in crowds.RULES.items():
         for rule in rules:
-            yield from _matches(turn, rule, as_of, of_now=name in crowds.OF_NOW)
+            for tag in _matches(turn, rule, as_of, of_now=name in crowds.OF_NOW):
+                rest = CLAUSE.split(turn.plain[tag.end :])[0]
+                if rule.own or not crowds.ASKED_IN_GENERAL.search(rest):  # 怀孕能坐飞机吗 is nobody's
+                    yield tag
     if crowds.NOT_PARENT.search(turn.plain):
         return
     for match in crowds.PARENTS.finditer(turn.plain):

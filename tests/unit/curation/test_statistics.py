@@ -82,3 +82,23 @@ def test_tokens_of_windows_are_counted_where_they_stand_first(tmp_path: Path) ->
     ]
     pl.DataFrame(table, SEGMENT_SCHEMA, orient="row").write_parquet(tmp_path / "0.parquet")
     assert tag_statistics([tmp_path / "0.parquet"], by=["gender"], metric="tokens")["total"] == 7
+
+
+def test_a_user_of_several_conversations_is_counted_once_with_one_set_of_tags(tmp_path: Path) -> None:
+    told = [
+        {"id": "u", "gender": "female", "province": "四川省", "crowd": ["pregnant", "vip"]},
+        {"id": "u", "province": "浙江省", "crowd": ["student"]},
+        {"id": "v", "gender": "male", "crowd": ["new_customer"]},
+        {"gender": "male", "crowd": []},
+    ]
+    segments = [_segment([(user, 0, 2, 5)], tmp_path / f"{index}.parquet") for index, user in enumerate(told)]
+
+    def users(field: str, **asked: Any) -> dict[str, int]:
+        answer = tag_statistics(segments, by=[field], metric="users", **asked)
+        assert answer["total"] == (1 if asked else 3)
+        return {row[field]: row["value"] for row in answer["rows"]}
+
+    assert users("gender") == {"female": 1, "male": 2}
+    assert users("province") == {"浙江省": 1, "unknown": 2}, "the latest of a user's counts"
+    assert users("crowd") == {"student": 1, "vip": 1, "new_customer": 1, "unknown": 1}, "a pregnancy ends"
+    assert users("crowd", where=[("province", "浙江省")]) == {"student": 1, "vip": 1}
