@@ -17,13 +17,14 @@ import curation.disfluencies as signs_of
 from curation.draft import Draft, Edit
 from curation.operator import PROPOSALS, OperatorConfig, Resources, operator
 from curation.smoothing.fillers import bare, extra_pattern, fillers
-from curation.smoothing.grammar import slips
+from curation.smoothing.grammar import Change, slips
 from curation.smoothing.repairs import WORDS_EN, repairs, repetitions_en
 from curation.smoothing.repetitions import DOUBLED, STUTTERED, Span, repetitions
 from curation.smoothing.words import Vocabulary
 
 REPETITION_SIGNS = signs_of.repetitions(STUTTERED, WORDS_EN)
-Rule = Callable[[str], Iterable[Span]]
+Rule = Callable[[str], Iterable[Span | Change]]
+"""What should go in a text, or be replaced."""
 MAX_PASSES = 12
 TITLE = "《[^《》\n]{1,60}》"
 """Titles are quoted as they are: 《很爱很爱你》."""
@@ -40,7 +41,7 @@ class SmoothDisfluency(OperatorConfig):
     repairs: bool = True
     """Keep what the speaker corrected to: 去北京不对去上海 becomes 去上海."""
     grammar: bool = True
-    """Mend doubled particles and doubled punctuation."""
+    """Mend doubled particles and punctuation, broken measure words (一个只狗), 的 for 得 or 地 where that is certain."""
     roles: tuple[str, ...] = ("user", "assistant")
     """Roles whose turns are smoothed."""
     extra_fillers: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ class SmoothDisfluency(OperatorConfig):
 
 @operator(
     kind="smooth_disfluency",
-    version=3,
+    version=4,
     scope="turn",
     config=SmoothDisfluency,
     reads=("role", "text"),
@@ -113,11 +114,12 @@ class Rules:
     def of(cls, config: SmoothDisfluency) -> "Rules":
         """The rules of a config, compiled."""
         kept = "|".join([*map(re.escape, sorted({*config.keep, *config.user_words}, key=len, reverse=True)), TITLE])
+        vocabulary = partial(Vocabulary.of, config.user_words)
         of_kind: dict[str, tuple[Rule, ...]] = {
             "repair": (repairs,),
             "filler": (partial(fillers, extra=extra_pattern(config.extra_fillers)),),
-            "repetition": (*repetitions(partial(Vocabulary.of, config.user_words)), repetitions_en),
-            "grammar": (slips,),
+            "repetition": (*repetitions(vocabulary), repetitions_en),
+            "grammar": (partial(slips, vocabulary=vocabulary),),
         }
         return cls(config, of_kind, re.compile(kept))
 
@@ -143,30 +145,29 @@ def _change(draft: Draft, rules: Rules, signs: Sequence[bool]) -> bool:
             before = draft.text
             for rule in rules.of_kind[code]:
                 if found := list(rule(draft.text)):
-                    _delete(draft, found, code, rules.protect)
+                    _apply(draft, found, code, rules.protect)
             if draft.text != before:
                 return True
     return False
 
 
-def _delete(draft: Draft, found: list[Span], code: str, protect: re.Pattern[str]) -> None:
-    """Takes spans out; of two that overlap, what is left of the second."""
-    found = _unprotected(found, [match.span() for match in protect.finditer(draft.text)])
+def _apply(draft: Draft, found: Iterable[Span | Change], code: str, protect: re.Pattern[str]) -> None:
+    """Makes the changes; of two that overlap, what is left of the second, if it only deletes."""
     changes, position = [], 0
-    for start, end in sorted(found):
-        if end > position:
-            changes.append((max(start, position), end, ""))
+    for start, end, new in _unprotected(found, [match.span() for match in protect.finditer(draft.text)]):
+        if end > position and (start >= position or not new):
+            changes.append((max(start, position), end, new))
             position = end
     draft.rewrite(changes, code)
 
 
-def _unprotected(found: list[Span], kept: list[Span]) -> list[Span]:
-    """The spans that touch none of those kept, which are in order and apart."""
+def _unprotected(found: Iterable[Span | Change], kept: list[Span]) -> list[Change]:
+    """The changes, in order, that touch none of those spans kept, which are in order and apart."""
     free = []
-    for start, end in found:
+    for start, end, *replacement in sorted(found):
         at = bisect_right(kept, start, key=itemgetter(1))
         if at == len(kept) or kept[at][0] >= end:
-            free.append((start, end))
+            free.append((start, end, "".join(replacement)))
     return free
 
 

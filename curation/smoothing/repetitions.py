@@ -32,6 +32,8 @@ SOFTENED_WORDS = frozenset(LEXICON["softened_words"].split())
 PLACES = frozenset(LEXICON["places"].split())
 """Words that end a name and begin the next phrase: 王朝酒店酒店价格."""
 UNREDUPLICATED = frozenset(LEXICON["unreduplicated"].split())
+COMPOUNDS = frozenset(LEXICON["compounds"].split())
+"""Words after which the same character may stand again: 现在在家, 主要要看."""
 FUNCTIONAL = frozenset(LEXICON["function_characters"])
 ANSWERS = frozenset(LEXICON["answers"].split())
 
@@ -101,7 +103,7 @@ def _characters(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Spa
     for match in CHARACTER.finditer(text):
         (start, end), unit, is_followed = match.span(), match[1], re.match(WORD, text[match.end() : match.end() + 1])
         if unit in STUTTERED:
-            if is_followed:
+            if is_followed and text[start - 1 : end - 1] not in COMPOUNDS:
                 yield start, end - 1
         elif end - start > 3 and unit in FREE_DOUBLES and unit not in EMPHATIC:
             yield start, end - 2
@@ -180,27 +182,27 @@ def _is_answer(text: str, start: int, end: int) -> bool:
 
 
 def _is_reduplicated(unit: str, after: str, vocabulary: Vocabulary) -> bool:
-    follower = after[:1]
-    if unit in EMPHATIC_WORDS:
-        return True
-    if unit[0] in "很太":
-        return not (follower and vocabulary.holds(unit[1] + follower))  # 很有很有名
+    """Whether a word of two characters stands twice on purpose."""
+    follower, is_followed = after[:1], re.match(WORD, after) is not None
+    if unit in EMPHATIC_WORDS or unit in UNREDUPLICATED:
+        return unit in EMPHATIC_WORDS
+    if unit[0] in "很太" or (unit[0] == "一" and unit != "一个"):  # but 很有很有名, 一部一部分
+        return not (follower and vocabulary.holds(unit[1] + follower))
     if unit[1] == "着":
-        return not re.match(WORD, follower) or follower in FOLLOWING
-    if unit in UNREDUPLICATED:
-        return False
-    if unit[0] == "一" and unit != "一个":
-        return not (follower and vocabulary.holds(unit[1] + follower))  # 一部一部分
+        return not is_followed or follower in FOLLOWING
     if unit[0] in NUMERALS:
-        return unit[1] not in MEASURES or not re.match(WORD, follower) or follower in DISTRIBUTED
+        return unit[1] not in MEASURES or not is_followed or follower in DISTRIBUTED
+    return _is_softened(unit, follower, vocabulary)
+
+
+def _is_softened(unit: str, follower: str, vocabulary: Vocabulary) -> bool:
+    """Whether a word may stand twice to soften it, or as a name."""
     if unit in SOFTENED_WORDS:
         return follower == "" or follower not in OBJECTS
-    if vocabulary.holds(unit + unit):
-        return True
     tag = vocabulary.tag(unit)
-    if tag is None:
-        return FUNCTIONAL.isdisjoint(unit)
-    return tag in ("v", "vn", "vi", "z", "o") and not re.match(WORD, follower)
+    if vocabulary.holds(unit + unit) or tag is None:
+        return vocabulary.holds(unit + unit) or FUNCTIONAL.isdisjoint(unit)
+    return tag in ("v", "vn", "vi", "z", "o") and re.match(WORD, follower) is None
 
 
 def _phrases(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
