@@ -50,8 +50,8 @@ def tag_statistics(
     Unknown values are a row of their own; `share` is of `total`.
 
     A conversation with several crowds counts once in each crowd's row and once in `total`. Repeated `where` on one
-    field is OR, on several AND. `users` counts distinct user ids, each with one set of tags; a conversation without one is
-    its own user.
+    field is OR, on several AND. `users` counts distinct user ids, each with one set of tags; a conversation without an
+    id is its own user.
 
     Raises:
         CurationError: an unknown field or metric.
@@ -65,12 +65,7 @@ def tag_statistics(
     if not by or len(set(by)) != len(by):
         raise CurationError("`by` names at least one field, each once")
     name = tokenizer or PACKAGED
-    if counts is not None and metric in COUNTED:
-        conversations = counts.lazy().rename({metric: "value"})
-    else:
-        conversations = pl.concat([_conversations(path, metric, name) for path in segments] or [_nothing()])
-    if metric == "users":
-        conversations = _one_a_user(conversations)
+    conversations = _counted(segments, metric, name, counts)
     wanted: dict[str, list[str]] = {}
     for field, value in conditions:
         wanted.setdefault(field, []).append(value)
@@ -92,6 +87,14 @@ def tag_statistics(
     if metric == "tokens":
         answer["tokenizer"] = name
     return answer
+
+
+def _counted(segments: Sequence[Path], metric: str, tokenizer: str, counts: pl.DataFrame | None) -> pl.LazyFrame:
+    """What is to be added up, with its tags: combinations of tags, conversations, or users."""
+    if counts is not None and metric in COUNTED:
+        return counts.lazy().rename({metric: "value"})
+    conversations = pl.concat([_conversations(path, metric, tokenizer) for path in segments] or [_nothing()])
+    return _one_a_user(conversations) if metric == "users" else conversations
 
 
 def _tags() -> list[pl.Expr]:

@@ -29,7 +29,7 @@ BARE = r"(?:(?P<female>女)|(?P<male>男))(?:的|性|生|士)?"
 TITLE = rf"(?:(?P<female>{FEMALE_TITLE})|(?P<male>{MALE_TITLE}))(?!的)"
 RULES: tuple[Rule, ...] = (
     rule(rf"{SELF}{BE}(?:是|一|个|作为|当){BE}{FILL}{NOUN}", _which),
-    rule(rf"{SELF}(?:属于)?{NOUN}", _which),
+    rule(rf"{SELF}(?:属于)?(?!妈妈|爸爸|母亲|父亲|大妈|大爷){NOUN}", _which),
     rule(rf"{SELF}这个当(?:(?P<female>妈)|(?P<male>爸))", _which),
     rule(rf"作为(?:一|个|名|位)*{FILL}{NOUN}(?!的)", _which, own=False),
     rule(rf"性别(?:是|为|：|:|\s)*{BARE}", _which, own=False),

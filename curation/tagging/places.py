@@ -12,7 +12,7 @@ Found = tuple[Region, str, int, int, bool]
 NOW = r"(?:现在|目前|如今|就|人就?|家就?|一直|平时|常年|长期|也|还|都|刚|已经|毕业后|辞职后|本人|户口|于\d{4}年|这|和对象|和家人|人目前就|人现在|在)*"
 LIVE = r"(?:居住在|定居在?于?|定居|现居住?[在于]?|居住于|常住|长住|住在|住|家住|家在|家里在|家是|人在|生活在|租房住?在|安家在|搬到|搬来|搬去了|落户在?|留在了?|扎根)"
 LABEL = (
-    r"(?:(?:收货|收件|送货|寄件|家庭|安装|报修|上门|邮寄|联系|取件|配送|我的?|家里|家)?(?:地址|住址)|(?:目前)?(?:所在地区?|所在城市|现居地|现居|居住地|常住地|坐标|base|定位|ip|所在省份|城市))"
+    r"(?:(?:收货|收件|送货|寄件|家庭|安装|报修|上门|邮寄|联系|取件|配送|我的?|家里|家)(?:地址|住址)|住址|地址(?=[：:\s])|(?:目前)?(?:所在地区?|所在城市|现居地|现居|居住地|常住地|坐标|base|定位|ip|所在省份|城市))"
     r"(?:是|在|为|：|:|\s|填|改成|改到|换成|改为|就是|，)*"
 )
 HOME = r"(?:寄|送|发|邮)?(?:到|回)?(?:我们?)?(?:家里?|公司|单位)(?:吧|里)?[，,：:\s]+(?:地址[是：:]?)?"
@@ -79,11 +79,16 @@ def stated(text: str) -> Iterator[Found]:
             continue
         if TRIP.search(re.split(r"[。！？!?；;，,\n]", text[read[1] :])[0]):
             continue
-        yield read[0], "statement", match.start(), read[1], match.group()[0] not in "在"
+        elided = match.group() == "在"
+        if elided and not re.match(r"[，,。！!\s]|$|这边|上班|工作|打工", text[read[1] :]):
+            continue  # 在北京市通州区… may be the address of anything
+        yield read[0], "statement", match.start(), read[1], not elided
     for match in ORIGIN.finditer(text):
         read = places.read(text, match.end())
         if read is not None and FROM.match(text, read[1]) and not NOT_PLACE.match(text, read[1]):
-            yield read[0], "origin", match.start(), read[1], True
+            begins = match.start() == 0 or text[match.start() - 1] in "，,。！!？?；; ：:"
+            if match.group()[0] in "我本俺咱" or (begins and not match.group().startswith(("祖", "出", "生"))):
+                yield read[0], "origin", match.start(), read[1], match.group()[0] in "我本俺咱"
     for english in ENGLISH.finditer(text):
         name = english.group(1) or english.group(3)
         region = places.romanised.get(name.lower().replace("'", ""))
