@@ -61,6 +61,7 @@ QUESTION = re.compile("[是能会要有好可对行想去][不没]")
 """Beginning of a question with a verb on either side: 是不|是不小."""
 RESUMED = re.compile(rf"([{HAN}]{{2,6}})([{HAN}])\1(?=[{HAN}])")
 BEGUN_AGAIN = (
+    re.compile(rf"{START}(对){{1,4}}\1(?=[{PRONOUNS}])"),
     re.compile(rf"([{PRONOUNS}])(?![们{TAKING_PRONOUNS}])[{HAN}]\1(?!们)(?=[{HAN}])"),
     re.compile(rf"{START}([{PRONOUNS}])(?:那个|就是|也是|一个)\1(?!们)(?=[{HAN}])"),
     re.compile(rf"([{PRONOUNS}])们\1(?![们和跟与])(?=[{HAN}])"),
