@@ -1,5 +1,10 @@
-"""Smoothing: against people's own corrections, and on dialogues that need none."""
+"""Smoothing: against people's own corrections, and on dialogues that need none.
 
+`python -m benchmarks.quality.smoothing --sample 100` prints edits of clean dialogues to be read by eye.
+"""
+
+import argparse
+import random
 from collections import Counter
 from collections.abc import Iterator
 
@@ -58,3 +63,24 @@ def clean_dialogues() -> Iterator[Figure]:
         said = [text.lstrip("".join(INTERJECTIONS) + END) for text in turns(name)]
         edited = sum(any(code != "grammar" for *_, code in smooth(text, SmoothDisfluency())) for text in said)
         yield Figure(f"{name}: turns smoothed", edited / len(said), 0.01, at_most=True)
+
+
+def sample(size: int, seed: int) -> Iterator[str]:
+    """Edits of clean Chinese dialogues, of interjections and of all else, each with what stands around it."""
+    kinds: dict[str, list[str]] = {"interjections": [], "others": []}
+    for text in (text for name in CLEAN[:2] for text in turns(name)):
+        for start, end, new, _ in smooth(text, SmoothDisfluency()):
+            kind = "interjections" if set(text[start:end]) <= INTERJECTIONS | set(END) else "others"
+            around = f"{text[max(0, start - 8) : start]}[{text[start:end]}>{new}]{text[end : end + 10]}"
+            kinds[kind].append(around)
+    for kind, edits in kinds.items():
+        yield f"# {kind}: {min(size, len(edits))} of {len(edits)}"
+        yield from random.Random(seed).sample(edits, min(size, len(edits)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=sample.__doc__)
+    parser.add_argument("--sample", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    print("\n".join(sample(options.sample, options.seed)))

@@ -25,7 +25,7 @@ BEGINNINGS = (
 """What a sentence begins with, so that 就是 before it says nothing: 就是我想问一下, but not 就是他 or 就是这家."""
 
 FILLERS_ZH = [
-    (frozenset("嗯呃唔诶"), re.compile(rf"(?!嗯呢)[嗯呃唔诶]+(?:{PAUSE}*[嗯呃唔诶]+)*(?!呢){PAUSE}*")),
+    (frozenset("嗯呃唔诶"), re.compile(rf"(?!嗯呢|诶[呦哟呀])[嗯呃唔诶]+(?:{PAUSE}*[嗯呃唔诶]+)*(?!呢){PAUSE}*")),
     (frozenset("额"), re.compile(rf"{START}额+(?:{PAUSE}+|(?=[我你他这那就是想要]))")),
     (frozenset("啊哦噢喔唉哎欸"), re.compile(rf"{START}(?:[啊哦噢喔唉哎欸]{{2,}}|[啊哦噢喔唉哎欸]+(?=[，,、…]))[，,、…~～\s]*")),
     (frozenset("啊哎唉欸"), re.compile(rf"{START}啊+(?=[{HAN}])|{START}[哎唉欸]+(?![呀哟呦约吆])(?=[{HAN}])|{MID}[唉欸哎](?![呀哟呦约吆])")),

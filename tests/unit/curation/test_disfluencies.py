@@ -1,6 +1,7 @@
 """Signs never hide a text from the rules, so smoothing many texts is smoothing each of them."""
 
 from datetime import date
+from time import process_time
 
 import polars as pl
 import pytest
@@ -50,3 +51,23 @@ def test_many_texts_are_smoothed_as_each_alone(texts: list[str], config: SmoothD
 def test_texts_without_signs_are_not_looked_at_one_by_one(text: str) -> None:
     turns = pl.DataFrame({"row": [0], "text": [text]})
     assert _with_signs(turns, SmoothDisfluency()).is_empty()
+
+
+@pytest.mark.parametrize(
+    "said", ["嗯", "我", "不对，", "a ", "的很", "我就我想，嗯那个特特别好好的，去北京不对去上海。", "um, no wait, "]
+)
+def test_ten_times_the_length_takes_at_most_fifteen_times_as_long(said: str) -> None:
+    def cpu_s(chars: int) -> float:
+        text = (said * (chars // len(said) + 1))[:chars]
+        begun = process_time()
+        smooth(text, SmoothDisfluency())
+        return process_time() - begun
+
+    cpu_s(100)
+    assert cpu_s(100_000) <= 15 * max(min(cpu_s(10_000) for _ in range(3)), 0.01)
+
+
+@pytest.mark.parametrize("text", ["", "\x00", "\ud800我我想", "👩‍👩‍👧👩‍👩‍👧", "שלום שלום", "\u202e我我想\u202c"])
+def test_strange_characters_are_no_errors(text: str) -> None:
+    for start, end, *_ in smooth(text, SmoothDisfluency()):
+        assert 0 <= start < end <= len(text)
