@@ -58,7 +58,7 @@ ENGLISH = re.compile(
 )
 
 
-def stated(text: str) -> Iterator[Found]:
+def stated(text: str) -> Iterator[Found]:  # noqa: PLR0912  (four kinds of cues, one after the other)
     """Places that a user's turn tells as home; residences first, so that an origin counts only beside none."""
     places = gazetteer()
     for match in STRONG.finditer(text) if CUE.search(text) else ():
