@@ -15,7 +15,7 @@ Change = tuple[int, int, str]
 
 DOUBLED = re.compile(
     r"(?<!目)的(?=的(?!确|哥|士))"
-    r"|了(?=了(?:[，。！？,.!?\s]|$))"
+    r"|(?<!不)了(?=了(?:[，。！？,.!?\s]|$))"
     r"|([吗呢吧])(?=\1)"
     r"|([，、；])(?=[，、；])"
     r"|[，、；](?=[。！？])|(?<=[。！？])[，、；]"
@@ -24,7 +24,7 @@ DOUBLED = re.compile(
 )
 INTENSE = "很|太|非常|特别|挺|真|这么|那么|好|越来越|格外|十分"
 COMPLEMENT = re.compile(
-    rf"(?<![原翻])[{LEXICON['complemented']}]的(?=(?:都|也)?(?:(?:{INTENSE})(?:{'|'.join(LEXICON['complements'].split())})|不错)"
+    rf"(?<![原翻好])[{LEXICON['complemented']}]的(?=(?:都|也)?(?:(?:{INTENSE})(?:{'|'.join(LEXICON['complements'].split())})|不错)"
     r"(?:了|呢|啊|呀|吧|哦)?(?:[，。！？；,.!?\s]|$))"
     rf"|[{HAN}]的(?=不得了(?:[，。！？,.!?\s]|$))"
 )

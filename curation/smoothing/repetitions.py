@@ -234,9 +234,9 @@ def _paused(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
     for match in BEGUN_WORD.finditer(text):
         words = words or vocabulary().words(text)
         (at, first), (_, second) = words.at(match.start()), words.at(match.end() - 1)
-        is_word = len(second) == 1 and match[1] not in "您是会对的好行嗯哦" + PRONOUNS
+        is_word = len(second) == 1 and match[1] not in "您是会对的好行嗯哦车" + PRONOUNS
         is_alone = at == match.start() and len(first) == 1
-        if is_alone and (is_word or (len(second) > 1 and vocabulary().holds(second[:2]))):
+        if is_alone and (is_word or (len(second) > 1 and match[1] != "车" and vocabulary().holds(second[:2]))):
             yield match.start(), match.end() - 1
 
 
@@ -247,8 +247,9 @@ def _is_begun_inside(unit: str, after: str, vocabulary: Vocabulary) -> bool:
     """
     if unit[-1] in "的了吗吧呢" or unit in PLACES or len(set(unit)) == 1 or _is_number(unit):
         return False
-    if len(vocabulary.words(unit + after).at(0)[1]) > len(unit):  # 抗美，抗美援朝
-        return True
+    longer = vocabulary.words(unit + after).at(0)[1]
+    if len(longer) > len(unit):  # 抗美，抗美援朝
+        return vocabulary.holds(longer)
     return vocabulary.tags(unit)[-1][0] not in "nrtvsf"
 
 
