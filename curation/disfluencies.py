@@ -18,13 +18,17 @@ DISTANCES = range(1, 13)
 RESUMED_DISTANCES = range(3, 9)
 """Where the last character, or the last two of five and more, may differ: the beginning of something else."""
 FIRST_HAN, HAN_CHARS = 0x4E00, 0x9FFF - 0x4E00 + 1
-PAUSE_POINTS = np.array([ord(character) for character in "，,、… "], dtype=np.uint32)
+PAUSES = np.zeros(1 << 16, dtype=np.bool_)
+PAUSES[[ord(character) for character in "，,、… "]] = True
+"""Which characters of the basic plane are pauses."""
+EMPTY_PHRASES = [ord(first) << 16 | ord(second) for first, second in ("就是", "那个", "这个")]
 S = r"\s\x1c-\x1f"
 """White space as Python sees it."""
 START = rf"(?:^|[，,。.！!？?；;：:、…{S}])"
 PAUSE = rf"[，,、。…~～{S}]"
 HAN = r"\u4e00-\u9fff"
 WORD = f"[{HAN}A-Za-z0-9]"
+SEVERAL_WORDS = rf"(?:[{S}]+[^{S}]+){{4}}"
 ALONE = ("(?:^|[^A-Za-z0-9_'-])", "(?:$|[^A-Za-z0-9_'-])")
 
 FILLERS = [
@@ -80,41 +84,74 @@ def hold(texts: pl.Series, signs: Iterable[str]) -> pl.Series:
 
 def repeat_words(texts: pl.Series) -> pl.Series:
     """Which texts of several words with spaces between say any of them twice."""
-    found = texts.str.contains(rf"(?:[{S}]+[^{S}]+){{4}}")
+    found = texts.str.contains(SEVERAL_WORDS)
     if found.any():
         words = texts.filter(found).str.to_uppercase().str.to_lowercase().str.extract_all(r"\w+")
         found = found.scatter(found.arg_true(), words.list.n_unique() < words.list.len())
     return found
 
 
-def repeat_han(texts: pl.Series, doubled: str) -> pl.Series:
+def repeat_han(texts: pl.Series, doubled: str, emphatic: Iterable[str] = ()) -> pl.Series:
     """Which texts say Chinese characters twice in a row, pauses and one character between them set aside.
 
-    Characters of `doubled` count from three in a row on.
+    Characters of `doubled` count from three in a row on, those of `emphatic` as two in a row only.
     """
-    found, expected = np.zeros(len(texts), dtype=np.bool_), np.zeros(HAN_CHARS, dtype=np.bool_)
-    expected[[ord(character) - FIRST_HAN for character in doubled]] = True
+    found = np.zeros(len(texts), dtype=np.bool_)
+    expected, stressed = _table(doubled), _table(emphatic)
     for block in in_blocks(texts):
-        points = block.points
-        said = np.flatnonzero(~np.isin(points, PAUSE_POINTS))
-        found[block.texts_at(said[_repeats(points[said], expected)])] = True
+        points = np.minimum(block.points, 0xFFFF).astype(np.uint16)
+        said = np.flatnonzero(~PAUSES[points])
+        joined = np.diff(said) == 1
+        found[block.texts_at(said[_repeats(points[said], joined, expected, stressed)])] = True
     return pl.Series(found)
 
 
-def _repeats(points: npt.NDArray[np.uint32], expected: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Where repeats begin, for code points of texts with line breaks between."""
+def _table(characters: Iterable[str]) -> npt.NDArray[np.bool_]:
+    table = np.zeros(1 << 16, dtype=np.bool_)
+    table[[ord(character) for character in characters]] = True
+    return table
+
+
+def _repeats(
+    points: npt.NDArray[np.uint16],
+    joined: npt.NDArray[np.bool_],
+    expected: npt.NDArray[np.bool_],
+    stressed: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int64]:
+    """Where repeats begin, for code points of texts with line breaks between; `joined` to the next without a pause."""
+    others = np.flatnonzero(points - np.uint16(FIRST_HAN) >= HAN_CHARS)
+    points[others] = others % (DISTANCES.stop + 1)  # what is not Chinese never equals what it is compared with
     begins = []
-    han = (points >= FIRST_HAN) & (points < FIRST_HAN + HAN_CHARS)
     for distance in DISTANCES:
         same = points[distance:] == points[:-distance]
-        same &= han[distance:]
-        places = np.flatnonzero(same)
         if distance == 1:
-            triple = np.flatnonzero(same[1:] & same[:-1])
-            begins += [triple, places[~expected[points[places] - FIRST_HAN]]]
+            begins.append(_doubled(points, same & joined, same, expected, stressed))
             continue
+        places = np.flatnonzero(same)
+        if distance == 4:
+            begins.append(_around_empty_phrase(points, places))
         # of n equal characters in a row, the last is n - 1 places after the first
         run = distance - (distance in RESUMED_DISTANCES) - (distance in RESUMED_DISTANCES and distance > 4)
         ends = places[run - 1 :]
         begins.append(places[: len(ends)][ends - places[: len(ends)] == run - 1])
     return np.concatenate(begins)
+
+
+def _around_empty_phrase(points: npt.NDArray[np.uint16], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where two characters stand again after an empty phrase of two: 不少就是不少."""
+    begins = places[:-1][np.diff(places) == 1]
+    between = points[begins + 2].astype(np.uint32) << 16 | points[begins + 3]
+    return begins[np.isin(between, EMPTY_PHRASES)]
+
+
+def _doubled(
+    points: npt.NDArray[np.uint16],
+    joined: npt.NDArray[np.bool_],
+    same: npt.NDArray[np.bool_],
+    expected: npt.NDArray[np.bool_],
+    stressed: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int64]:
+    """Where a character stands twice in a row that should not, or three times and more."""
+    places = np.flatnonzero(same)
+    said, several = points[places], (np.diff(places, append=-9) == 1) | (np.diff(places, prepend=-9) == 1)
+    return places[~(np.where(several, stressed[said], expected[said]) & joined[places])]

@@ -18,6 +18,7 @@ class Draft:
     """For each character of `text` the offset it came from, or that its replacement began at."""
     reasons: dict[int, str] = field(default_factory=dict)
     """Code by offset of each character of the original that went or was replaced."""
+    only_deleted: bool = True
 
     def __post_init__(self) -> None:
         self.text = self.original
@@ -39,6 +40,7 @@ class Draft:
                 assert not replacement, "a replacement that only adds has no place of its own"
                 continue
             self._mark(start, end, code)
+            self.only_deleted &= not replacement
             texts += [self.text[position:start], replacement]
             origins += [*self.origins[position:start], *[self.origins[start]] * len(replacement)]
             position = end
@@ -53,7 +55,7 @@ class Draft:
     def edits(self) -> list[Edit]:
         """The edits that make `text` of `original`: one a run of characters changed for the same reason."""
         inserted: dict[int, list[str]] = {}
-        for offset, character in zip(self.origins, self.text, strict=True):
+        for offset, character in () if self.only_deleted else zip(self.origins, self.text, strict=True):
             if offset in self.reasons:
                 inserted.setdefault(offset, []).append(character)
         made: list[Edit] = []

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 
 import polars as pl
@@ -19,7 +20,7 @@ from curation.operator import PROPOSALS, OperatorConfig, Resources, operator
 from curation.smoothing.fillers import bare, extra_pattern, fillers
 from curation.smoothing.grammar import Change, slips
 from curation.smoothing.repairs import WORDS_EN, repairs, repetitions_en
-from curation.smoothing.repetitions import DOUBLED, STUTTERED, Span, repetitions
+from curation.smoothing.repetitions import DOUBLED, EMPHATIC, STUTTERED, Span, repetitions
 from curation.smoothing.words import Vocabulary
 
 REPETITION_SIGNS = signs_of.repetitions(STUTTERED, WORDS_EN)
@@ -72,6 +73,8 @@ def smooth_disfluency(turns: pl.DataFrame, config: SmoothDisfluency, resources: 
     alone: dict[int, Edit] = {}
     open_texts = turns.filter(pl.col("role").is_in(config.roles)).select("row", "text")
     for _ in range(MAX_PASSES):
+        if open_texts.is_empty():
+            break
         changed = []
         for row, text, *signs in _with_signs(open_texts, config).iter_rows():
             if row not in drafts and (canonical := bare(text)) is not None:
@@ -126,16 +129,21 @@ class Rules:
 
 def _with_signs(texts: pl.DataFrame, config: SmoothDisfluency) -> pl.DataFrame:
     """Those texts that have signs, each with a column a kind; all others have nothing to smooth."""
-    text = texts["text"]
     extra = [re.escape(word) for word in config.extra_fillers]
-    repeats = signs_of.hold(text, REPETITION_SIGNS) | signs_of.repeat_han(text, DOUBLED) | signs_of.repeat_words(text)
-    found = {
-        "filler": signs_of.hold(text, [*signs_of.FILLERS, *extra]),
-        "repetition": repeats,
-        "repair": signs_of.hold(text, signs_of.REPAIRS),
-        "grammar": signs_of.hold(text, signs_of.GRAMMAR),
+    written = {
+        "repair": signs_of.REPAIRS,
+        "filler": [*signs_of.FILLERS, *extra],
+        "repetition": [*REPETITION_SIGNS, signs_of.SEVERAL_WORDS],
+        "grammar": signs_of.GRAMMAR,
     }
-    return texts.with_columns(**found).filter(pl.any_horizontal(SIGNS)).select("row", "text", *SIGNS)
+    repeats = signs_of.repeat_han(texts["text"], DOUBLED, EMPHATIC - frozenset(STUTTERED))
+    found = texts.with_columns(repeats=repeats).filter(
+        repeats | signs_of.hold(texts["text"], chain.from_iterable(written.values()))
+    )
+    text = found["text"]
+    columns = {kind: signs_of.hold(text, signs) for kind, signs in written.items()}
+    columns["repetition"] = found["repeats"] | signs_of.hold(text, REPETITION_SIGNS) | signs_of.repeat_words(text)
+    return found.with_columns(**columns).filter(pl.any_horizontal(SIGNS)).select("row", "text", *SIGNS)
 
 
 def _change(draft: Draft, rules: Rules, signs: Sequence[bool]) -> bool:
