@@ -141,7 +141,8 @@ def _around_empty_phrase(points: npt.NDArray[np.uint16], places: npt.NDArray[np.
     """Where two characters stand again after an empty phrase of two: 不少就是不少."""
     begins = places[:-1][np.diff(places) == 1]
     between = points[begins + 2].astype(np.uint32) << 16 | points[begins + 3]
-    return begins[np.isin(between, EMPTY_PHRASES)]
+    found: npt.NDArray[np.int64] = begins[np.isin(between, EMPTY_PHRASES)]
+    return found
 
 
 def _doubled(

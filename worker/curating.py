@@ -25,6 +25,7 @@ from app.models import File, Json, KnownResult, LearnedFilter, RawSegment, Versi
 from app.queue import add_nudge, add_shards, add_work, announce_next
 from app.settings import get_settings
 from app.store import get_store
+from app.training.waiting import version_ended
 from curation.formats import ingest, repeated_ids
 from curation.recipe import Recipe, filter_ids, lexicon_ids, num_barriers, parse_recipe
 from curation.reuse import renumbered, result_key, resumed_key
@@ -324,6 +325,7 @@ def close(lease: Lease) -> None:
         version.warnings = manifest["warnings"]
         version.manifest_sha256 = blob.sha256
         version.finished_at = time.time()
+        version_ended(session, version)
         crash_point("close_before_commit")
     crash_point("close_committed")
 
@@ -336,6 +338,7 @@ def fail_version(session: Session, lease: Lease, error: str) -> None:
     version.status = "failed"
     version.error = f"segment {lease.payload['segment']}: {error}" if lease.kind == "curate" else error
     version.finished_at = time.time()
+    version_ended(session, version)
     others = (Work.subject == version.id, Work.id != lease.work_id, Work.state.in_(OPEN_STATES))
     session.execute(update(Work).where(*others).values(state="cancelled"))
 

@@ -41,6 +41,8 @@ GRACE_S = 8.0
 """How long a trainer may take to write a checkpoint when it is told to stop; uploading it comes on top."""
 EXIT_INTERRUPTED = 75
 FINAL = ("succeeded", "failed", "cancelled")
+ENDS = {"cancel": "cancelled", "pause": "paused"}
+"""The status that a job has once what the user wants of it is done."""
 
 
 def train(lease: Lease, lost: threading.Event) -> None:
@@ -81,9 +83,9 @@ def _begin(lease: Lease) -> tuple[Job, Version, dict[str, str] | None] | None:
     with writing() as session:
         job = session.get_one(Job, lease.subject, with_for_update=True)
         check_held(session, lease)
-        if job.wanted == "cancel" and job.status not in FINAL:
-            _cancel(session, job)
-        if job.status in FINAL:
+        if job.wanted is not None and job.status not in FINAL:
+            _stop_as(session, job, ENDS[job.wanted])
+        if job.status in (*FINAL, "paused"):
             finish(session, lease, {"status": job.status})
             return None
         job.status = "running"
@@ -163,20 +165,23 @@ def _follow(trainer: "subprocess.Popen[bytes]", mirror: Mirror, uploads: Uploads
 def _conclude(lease: Lease, job: Job, run_dir: Path, status: int, wanted: str | None) -> None:
     if status == 0:
         _publish(lease, job, run_dir)
-    elif wanted == "cancel":
+    elif wanted in ENDS:
         with writing() as session:
-            finish(session, lease, {"status": "cancelled"})
-            _cancel(session, session.get_one(Job, job.id))
+            job = session.get_one(Job, job.id, with_for_update=True)
+            ended_as = ENDS[job.wanted or wanted]  # a cancellation may have come after the pause
+            finish(session, lease, {"status": ended_as})
+            _stop_as(session, job, ended_as)
     elif wanted == "stopping" or status == EXIT_INTERRUPTED:
         give_back(lease, nudge=True)
     else:
         raise CannotBeDoneError(_reason(run_dir, status))
 
 
-def _cancel(session: Session, job: Job) -> None:
-    job.status = "cancelled"
-    job.finished_at = time.time()
-    session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, message="Job cancelled."))
+def _stop_as(session: Session, job: Job, status: str) -> None:
+    """The user wanted the job to be cancelled or paused, and it is."""
+    job.status, job.wanted = status, None
+    job.finished_at = time.time() if status in FINAL else None
+    session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, message=f"Job {status}."))
 
 
 def _publish(lease: Lease, job: Job, run_dir: Path) -> None:

@@ -18,6 +18,7 @@ from app.models import Version, VersionFile, new_id
 from app.queue import add_work
 from app.recipes.service import read_recipe
 from app.store import get_store
+from app.training.waiting import version_ended
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,6 +92,7 @@ def cancel_version(session: Session, version_id: str) -> Version:
         raise Conflict(f"the version has {version.status} already", code="already_ended")
     version.status, version.finished_at = "cancelled", time.time()
     repository.cancel_work(session, version_id)
+    version_ended(session, version)
     return version
 
 

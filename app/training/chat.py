@@ -63,13 +63,13 @@ class Generators:
         self._children: OrderedDict[tuple[str, ...], _Child] = OrderedDict()  # the least recently used first
         self._changed = threading.Condition()
 
-    def ask(self, folder: Path, checkpoint: Path | None, request: dict[str, Any]) -> dict[str, Any]:
-        """The model's answer to one request.
+    def ask(self, folder: Path, checkpoint: Path | None, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The model's answer to one request: lines of `delta` if it asks to `stream`, and the whole answer as the last.
 
         Args:
             folder: a model folder, or the run directory of `checkpoint`.
             checkpoint: folder of one of the run's checkpoints.
-            request: as `trainer.generate.reply` takes it.
+            request: as `trainer.generate.serve` takes it.
 
         Raises:
             Unprocessable: the model cannot answer this request.
@@ -79,12 +79,17 @@ class Generators:
         if checkpoint is not None:
             command += ["--checkpoint", str(checkpoint)]
         for _ in range(2):
+            num_lines = 0
             with self._child(command) as child, child.lock:
-                answer = _exchange(child, request)
-            if answer is not None:
-                if "error" in answer:
-                    raise Unprocessable(f"messages: {answer['error']}", param="messages")
-                return answer
+                for answer in _exchange(child, request):
+                    if "error" in answer:
+                        raise Unprocessable(f"messages: {answer['error']}", param="messages")
+                    num_lines += 1
+                    yield answer
+                    if "delta" not in answer:
+                        return
+            if num_lines:
+                break
         raise Unavailable("the model's process does not answer: try again", code="generation_failed")
 
     def close(self) -> None:
@@ -151,25 +156,43 @@ def _start(command: list[str], log: Path) -> _Child:
         )
 
 
-def _exchange(child: _Child, request: dict[str, Any]) -> dict[str, Any] | None:
-    """Sends a request and reads its answer; None when the child is gone or silent."""
+def _exchange(child: _Child, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Sends a request and reads the lines of its answer; they end early when the child is gone or silent.
+
+    A child whose answer nobody reads to its end is ended: what it still says would be taken for the next answer.
+    """
     stdin, stdout = child.process.stdin, child.process.stdout
     assert stdin is not None
     assert stdout is not None
+    is_whole = False
     try:
         stdin.write(json.dumps(request).encode() + b"\n")
         stdin.flush()
-        deadline = time.monotonic() + TIMEOUT_S
-        line = b""
-        while not line.endswith(b"\n"):
-            ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
-            chunk = os.read(stdout.fileno(), 1 << 16) if ready else b""
-            if not chunk:
-                raise BrokenPipeError
-            line += chunk
+        for line in _lines(stdout.fileno(), time.monotonic() + TIMEOUT_S):
+            answer: dict[str, Any] = json.loads(line)
+            is_whole = "delta" not in answer
+            yield answer
+            if is_whole:
+                return
     except BrokenPipeError:
-        kill_group(child.process)
-        child.process.wait()  # until it is seen as dead, so that the next try starts another
-        return None
-    answer: dict[str, Any] = json.loads(line)
-    return answer
+        return
+    finally:
+        if not is_whole:
+            kill_group(child.process)
+            child.process.wait()  # until it is seen as dead, so that the next try starts another
+
+
+def _lines(pipe: int, deadline: float) -> Iterator[bytes]:
+    """Lines that come until the deadline.
+
+    Raises:
+        BrokenPipeError: the writer is gone, or the deadline has passed.
+    """
+    rest = b""
+    while True:
+        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+        chunk = os.read(pipe, 1 << 16) if ready else b""
+        if not chunk:
+            raise BrokenPipeError
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole

@@ -7,7 +7,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric, RegisteredModel
+from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric, RegisteredModel, Work
 
 
 def get_job(session: Session, job_id: str) -> Job:
@@ -64,6 +64,34 @@ def events(session: Session, job_id: str, after: str | None, limit: int) -> tupl
     return list(rows[:limit]), len(rows) > limit
 
 
+def events_since(session: Session, job_id: str, seq: int, limit: int) -> list[JobEvent]:
+    """A job's events behind the one of this number, the oldest first."""
+    statement = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq)
+    return list(session.scalars(statement.order_by(JobEvent.seq).limit(limit)))
+
+
+def metrics_since(session: Session, job_id: str, step: int, limit: int) -> list[dict[str, Any]]:
+    """The metrics of a job's steps behind this one, in order."""
+    statement = select(JobMetric.data).where(JobMetric.job_id == job_id, JobMetric.step > step)
+    return list(session.scalars(statement.order_by(JobMetric.step).limit(limit)))
+
+
+def newest_step(session: Session, job_id: str) -> int:
+    """The last step that a job has metrics of; 0 before the first."""
+    return session.scalar(select(func.max(JobMetric.step)).where(JobMetric.job_id == job_id)) or 0
+
+
+def training_work(session: Session, job_id: str) -> Work:
+    """The work row of a job's training."""
+    return session.scalars(select(Work).where(Work.kind == "train", Work.subject == job_id)).one()
+
+
+def waiting_for(session: Session, version_id: str) -> Sequence[Job]:
+    """Jobs that are to learn from a version that is still being made."""
+    waiting = select(Job).where(Job.version_id == version_id, Job.status == "validating_files")
+    return session.scalars(waiting.with_for_update()).all()
+
+
 def checkpoints(session: Session, job_id: str) -> list[JobCheckpoint]:
     """A job's checkpoints, the newest first."""
     statement = select(JobCheckpoint).where(JobCheckpoint.job_id == job_id).order_by(JobCheckpoint.step.desc())
@@ -73,7 +101,7 @@ def checkpoints(session: Session, job_id: str) -> list[JobCheckpoint]:
 def metrics(session: Session, job_id: str, points: int) -> tuple[list[dict[str, Any]], bool]:
     """At most `points` steps' metrics, evenly spread with the last one in; and whether some were left out."""
     total = session.scalar(select(func.count()).where(JobMetric.job_id == job_id)) or 0
-    last = session.scalar(select(func.max(JobMetric.step)).where(JobMetric.job_id == job_id)) or 0
+    last = newest_step(session, job_id)
     stride = -(-total // points) if total else 1
     statement = select(JobMetric.data).where(JobMetric.job_id == job_id, (last - JobMetric.step) % stride == 0)
     return list(session.scalars(statement.order_by(JobMetric.step))), stride > 1

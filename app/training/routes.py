@@ -3,20 +3,29 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.auth import needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.downloads import blob_response
-from app.errors import Conflict, NotFound, Unavailable, responses
+from app.errors import Conflict, NotFound, Unavailable, Unprocessable, responses
 from app.models import Job
 from app.once import OnceRoute
 from app.training import completions, repository, service
 from app.training.completions import CHECKPOINT
 from app.training.schemas import ChatCompletion, ChatRequest, JobObject, ModelObject, NewJob
+from app.training.stream import Place, show_event, stream
 
 router = APIRouter(prefix="/v1", tags=["fine-tuning"], route_class=OnceRoute)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
+
 JobId = Annotated[str, Path(pattern=r"^ftjob-[0-9a-f]{24}$")]
 
 
@@ -47,19 +56,45 @@ def cancel(job_id: JobId, session: WriteSession) -> JobObject:
     return service.show_job(service.cancel_job(session, job_id))
 
 
+@router.post("/fine_tuning/jobs/{job_id}/pause", dependencies=[needs("train")], responses=responses(NotFound, Conflict))
+def pause(job_id: JobId, session: WriteSession) -> JobObject:
+    """Stops a job for a while; a running one writes a checkpoint first and is `paused` a moment later."""
+    return service.show_job(service.pause_job(session, job_id))
+
+
+@router.post(
+    "/fine_tuning/jobs/{job_id}/resume", dependencies=[needs("train")], responses=responses(NotFound, Conflict)
+)
+def resume(job_id: JobId, session: WriteSession) -> JobObject:
+    """Queues a paused job again; it goes on from its newest checkpoint."""
+    return service.show_job(service.resume_job(session, job_id))
+
+
 @router.get("/fine_tuning/jobs/{job_id}/events", dependencies=[needs("read")], responses=responses(NotFound))
 def events(job_id: JobId, session: ReadSession, page: Paged) -> ListOf:
     """What happened, the newest first."""
     repository.get_job(session, job_id)
     rows, more = repository.events(session, job_id, page.after, page.limit)
-    data = [
-        {
-            "id": row.id, "object": "fine_tuning.job.event", "created_at": int(row.created_at), "level": row.level,
-            "message": row.message, "data": row.data, "type": "message",
-        }
-        for row in rows
-    ]  # fmt: skip
-    return ListOf(data=data, has_more=more)
+    return ListOf(data=[show_event(row) for row in rows], has_more=more)
+
+
+@router.get(
+    "/fine_tuning/jobs/{job_id}/stream",
+    response_class=EventStream,
+    dependencies=[needs("read")],
+    responses=responses(NotFound, Unprocessable),
+)
+def follow(
+    job_id: JobId,
+    session: ReadSession,
+    last_event_id: Annotated[str | None, Header(max_length=100, description="where to go on")] = None,
+) -> EventStream:
+    """Metrics and events as they come, as server-sent events, until the job has ended.
+
+    Messages are `metrics` (a step's line), `event`, `rollback` (steps behind this one are done once more) and `end`.
+    """
+    repository.get_job(session, job_id)
+    return EventStream(stream(job_id, Place.parse(last_event_id)), headers={"cache-control": "no-store"})
 
 
 @router.get("/fine_tuning/jobs/{job_id}/checkpoints", dependencies=[needs("read")], responses=responses(NotFound))
@@ -131,10 +166,16 @@ def model(name: str, session: ReadSession) -> ModelObject:
     return found
 
 
-@router.post("/chat/completions", dependencies=[needs("read")], responses=responses(NotFound, Unavailable))
-def chat(body: ChatRequest) -> ChatCompletion:
+@router.post(
+    "/chat/completions",
+    dependencies=[needs("read")],
+    response_model=ChatCompletion,
+    responses=responses(NotFound, Unavailable),
+)
+def chat(body: ChatRequest) -> ChatCompletion | EventStream:
     """Answers with a finished model, one of its checkpoints (`<model>:ckpt-step-<n>`), or a registered base.
 
-    Members of the OpenAI request that are not listed here are ignored, as its own servers do with unknown ones.
+    With `stream` the answer comes in chunks, as server-sent events. Members of the OpenAI request that are not listed
+    here are ignored, as its own servers do with unknown ones.
     """
-    return completions.complete(body)
+    return EventStream(completions.complete_in_parts(body)) if body.stream else completions.complete(body)

@@ -41,8 +41,8 @@ class NewJob(BaseModel):
     model_config = ConfigDict(extra="forbid")
     model: Text = Field(min_length=1, max_length=1000)
     """scratch:<preset>, a registered base, a finished fine-tune, or a folder that the service's operator allowed."""
-    training_file: str = Field(pattern=r"^ver-[0-9a-f]{24}$")
-    """A dataset version that has succeeded."""
+    training_file: str = Field(pattern=r"^(?:ver|file)-[0-9a-f]{24}$")
+    """A dataset version that has succeeded, or an uploaded file, which is learned as it is, without curation."""
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None
     suffix: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
@@ -118,6 +118,13 @@ class Turn(BaseModel):
     content: str = Field(max_length=1_000_000)
 
 
+class StreamOptions(BaseModel):
+    """What a streamed answer holds beside its text; members that are not listed are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+    include_usage: bool = False
+
+
 class ChatRequest(BaseModel):
     """A chat to be answered; members that are not listed are ignored."""
 
@@ -130,7 +137,9 @@ class ChatRequest(BaseModel):
     top_p: float = Field(1.0, gt=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63)
     n: Literal[1] = 1
-    stream: Literal[False] = False
+    stream: bool = False
+    """Answers with server-sent events, as tokens come."""
+    stream_options: StreamOptions | None = None
 
 
 class ChatMessage(BaseModel):

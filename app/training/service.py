@@ -8,12 +8,16 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.datasets.repository import get_version, open_work
+from app.datasets.schemas import NewVersion
+from app.datasets.service import create_version
 from app.errors import Conflict, Unprocessable
-from app.models import Job, JobEvent, Version, new_id
-from app.queue import add_work
+from app.files.repository import get_file
+from app.models import Dataset, Job, JobEvent, Version, new_id
+from app.queue import add_nudge
 from app.settings import get_settings
 from app.training import repository
 from app.training.schemas import Hyperparameters, JobError, JobObject, JobProgress, ModelObject, NewJob
+from app.training.waiting import queue_job
 from trainer.config import PEAK_LR, PRESETS, ConfigError, TrainConfig, parse_config
 
 FORBIDDEN = (("model", "base"), ("data", "version"), ("data", "validation"), ("data", "cache_dir"), ("run", "nnodes"))
@@ -28,43 +32,117 @@ def create_job(session: Session, body: NewJob) -> Job:
     Raises:
         Unprocessable: a setting is wrong; `param` names it.
     """
-    version = get_version(session, body.training_file)
-    if version.status != "succeeded":
-        raise Unprocessable(f"training_file: the version is {version.status}", param="training_file")
+    version = _training_version(session, body.training_file)
     config = _config(session, body)
     checked = _check(config, version)
     config["run"] = {**config.get("run", {}), "seed": checked.run.seed}
     request = body.model_dump(mode="json", exclude={"trainer"})
     job = Job(
-        id=new_id("ftjob"), version_id=version.id, model=body.model, status="queued", request=request, config=config,
-        resolved={}, progress={}, architecture=[], recovery=[],
+        id=new_id("ftjob"), version_id=version.id, model=body.model, status="validating_files", request=request,
+        config=config, resolved={}, progress={}, architecture=[], recovery=[],
     )  # fmt: skip
     session.add(job)
     session.flush()
-    session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, level="info", message="Job queued.", data={}))
-    add_work(session, "train", job.id, queue="train")
+    if version.status == "succeeded":
+        queue_job(session, job)
+    else:
+        _tell(session, job, f"Waiting for {version.id}, which is made of {body.training_file}.")
     session.flush()
     return job
 
 
+def _training_version(session: Session, name: str) -> Version:
+    """The version to learn from; of a file, one that holds its conversations as they are, made for it alone.
+
+    Raises:
+        NotFound: there is no such version or file.
+        Unprocessable: the version did not succeed, or the file holds no conversations.
+    """
+    if name.startswith("file-"):
+        file = get_file(session, name)
+        if file.status == "error":
+            raise Unprocessable(f"training_file: {name} could not be read", param="training_file")
+        dataset = Dataset(id=new_id("ds"), name=file.filename, description=f"Made for fine-tuning on {name}.")
+        session.add(dataset)
+        session.flush()
+        try:
+            return create_version(session, dataset.id, NewVersion(files=[name], recipe={"operators": []}))
+        except Unprocessable as error:
+            raise Unprocessable(f"training_file: {error.detail}", param="training_file") from None
+    version = get_version(session, name)
+    if version.status != "succeeded":
+        raise Unprocessable(f"training_file: the version is {version.status}", param="training_file")
+    return version
+
+
 def cancel_job(session: Session, job_id: str) -> Job:
-    """Ends a queued job at once and asks a running one to end.
+    """Ends a job that does not run at once, and asks a running one to end.
 
     Raises:
         Conflict: it has ended already.
     """
-    job = repository.get_job(session, job_id)
-    session.refresh(job, with_for_update=True)
+    job = _locked(session, job_id)
     if job.status in FINAL:
         raise Conflict(f"the job has {job.status} already", code="already_ended")
-    pending = [work for work in open_work(session, job_id) if work.state == "pending"]
-    for work in pending:
-        work.state = "cancelled"
-    if pending:
+    if _take_back(session, job, "cancelled") or job.status in ("paused", "validating_files"):
         job.status, job.finished_at = "cancelled", time.time()
-        session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, level="info", message="Job cancelled.", data={}))
+        _tell(session, job, "Job cancelled.")
     job.wanted = "cancel"
     return job
+
+
+def pause_job(session: Session, job_id: str) -> Job:
+    """Takes a queued job back at once, and asks a running one to write a checkpoint and stop.
+
+    Raises:
+        Conflict: it has ended, is paused already, or its version is not there yet.
+    """
+    job = _locked(session, job_id)
+    if job.status in (*FINAL, "paused", "validating_files"):
+        raise Conflict(f"the job is {job.status}: only a queued or a running one is paused", code="not_running")
+    if _take_back(session, job, "done"):
+        job.status = "paused"
+        _tell(session, job, "Job paused.")
+    else:
+        job.wanted = "pause"
+    return job
+
+
+def resume_job(session: Session, job_id: str) -> Job:
+    """Queues a paused job again; it goes on from its newest checkpoint.
+
+    Raises:
+        Conflict: it is not paused, or not yet.
+    """
+    job = _locked(session, job_id)
+    if job.status != "paused":
+        soon = job.wanted == "pause"
+        detail = "is still being paused: try again in a moment" if soon else f"is {job.status}, not paused"
+        raise Conflict(f"the job {detail}", code="not_paused", permanent=not soon)
+    job.status, job.wanted = "queued", None
+    work = repository.training_work(session, job_id)
+    work.state, work.result = "pending", None
+    _tell(session, job, "Job resumed.")
+    add_nudge(session, work)
+    return job
+
+
+def _locked(session: Session, job_id: str) -> Job:
+    job = repository.get_job(session, job_id)
+    session.refresh(job, with_for_update=True)
+    return job
+
+
+def _take_back(session: Session, job: Job, state: str) -> bool:
+    """Ends work that no worker has claimed; whether there was any."""
+    pending = [work for work in open_work(session, job.id) if work.state == "pending"]
+    for work in pending:
+        work.state = state
+    return bool(pending)
+
+
+def _tell(session: Session, job: Job, message: str) -> None:
+    session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, level="info", message=message, data={}))
 
 
 def show_job(job: Job) -> JobObject:
@@ -76,7 +154,7 @@ def show_job(job: Job) -> JobObject:
         finished_at=None if job.finished_at is None else int(job.finished_at),
         model=job.model, fine_tuned_model=job.fine_tuned_model, status=job.status,
         hyperparameters=hyperparameters.model_dump(), method={"type": "supervised", "supervised": supervised},
-        training_file=job.version_id, result_files=[], trained_tokens=job.trained_tokens,
+        training_file=job.request["training_file"], result_files=[], trained_tokens=job.trained_tokens,
         seed=job.config["run"]["seed"], metadata=job.request.get("metadata"), integrations=[],
         error=None if job.error is None else JobError(**job.error), dataset_version=job.version_id,
         progress=JobProgress(**job.progress), architecture=job.architecture, recovery=job.recovery,

@@ -272,7 +272,7 @@ def test_a_third_model_waits_until_one_is_idle(
     commands = [[sys.executable, "-m", "trainer", "generate", str(folder)] for folder in folders]
     request = {"messages": [{"role": "user", "content": "你好"}], "max_new_tokens": 2}
     answers: list[object] = []
-    third = threading.Thread(target=lambda: answers.append(generators.ask(folders[2], None, request)))
+    third = threading.Thread(target=lambda: answers.extend(generators.ask(folders[2], None, request)))
     try:
         with generators._child(commands[0]) as first, generators._child(commands[1]) as second:
             third.start()
@@ -281,7 +281,7 @@ def test_a_third_model_waits_until_one_is_idle(
             assert first.alive and second.alive, "a model that answers is never ended for another"
             monkeypatch.setattr(chat, "TIMEOUT_S", 0.05)
             with pytest.raises(chat.Unavailable, match="try again"):
-                generators.ask(folders[2], None, request)
+                next(generators.ask(folders[2], None, request))
             monkeypatch.undo()
         third.join(60)
         assert len(answers) == 1

@@ -1,0 +1,129 @@
+"""The `openai` client, as it comes, drives a fine-tune from an uploaded file to a streamed answer; and what is beyond
+OpenAI: a run that is paused and goes on, and its life as server-sent events."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from running_stack import RunningStack
+
+STEPS = 40
+LENGTHS = {"max_source_length": 128, "max_target_length": 64}
+
+
+@pytest.fixture(scope="module")
+def client(stack: RunningStack) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=str(stack.http.base_url), api_key=stack.authorization["Authorization"][7:]) as client:
+        yield client
+
+
+def _start(client: openai.OpenAI, examples: Path, steps: int = STEPS) -> Any:
+    trainer = {"data": LENGTHS, "batch": {"tokens": 1024}, "run": {"max_steps": steps, "nproc": 1}}
+    with (examples / "dialogues.jsonl").open("rb") as content:
+        file = client.files.create(file=content, purpose="fine-tune")
+    return client.fine_tuning.jobs.create(
+        model="scratch:tiny", training_file=file.id, seed=7, suffix="api", extra_body={"trainer": trainer}
+    )
+
+
+def _messages(stack: RunningStack, path: str, last_event_id: str | None = None) -> Iterator[tuple[str, str, Any]]:
+    """(id, event, data) of each message of a stream."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    with stack.http.stream("GET", f"{path}/stream", headers=headers, timeout=120) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        fields: dict[str, str] = {}
+        for line in response.iter_lines():
+            if line and not line.startswith(":"):
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif fields:
+                yield fields["id"], fields["event"], json.loads(fields["data"])
+                fields = {}
+
+
+def test_a_file_is_learned_paused_resumed_followed_and_asked(
+    stack: RunningStack, client: openai.OpenAI, examples: Path
+) -> None:
+    job = _start(client, examples)
+    assert job.status in ("validating_files", "queued", "running")
+    assert job.training_file.startswith("file-")
+    path = f"/fine_tuning/jobs/{job.id}"
+    stack.wait_until(lambda: stack.get(path)["progress"]["step"] >= 2, 240)
+
+    assert client.fine_tuning.jobs.pause(job.id).id == job.id
+    stack.wait_until(lambda: client.fine_tuning.jobs.retrieve(job.id).status == "paused", 60)
+    assert stack.get(path)["finished_at"] is None
+    done = stack.get(path)["progress"]["step"]
+    assert 2 <= done < STEPS
+    with pytest.raises(openai.ConflictError) as refused:
+        client.fine_tuning.jobs.pause(job.id)
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    client.fine_tuning.jobs.resume(job.id)
+
+    told = list(_messages(stack, path))
+    assert told[-1][1:] == ("end", {"status": "succeeded"})
+    assert [data["step"] for _, name, data in told if name == "metrics"] == list(range(1, STEPS + 1))
+    said = [data["message"] for _, name, data in told if name == "event"]
+    assert [said.count(message) for message in ("Job paused.", "Job resumed.")] == [1, 1]
+    assert any(message.startswith("resumed at step") for message in said)
+    middle = len(told) // 2
+    rest = list(_messages(stack, path, told[middle][0]))
+    for name in ("metrics", "event", "end"):  # of what came meanwhile, events are told first
+        assert [data for _, kind, data in rest if kind == name] == [d for _, k, d in told[middle + 1 :] if k == name]
+
+    listed = client.fine_tuning.jobs.list_events(job.id, limit=100)
+    assert {event.message for event in listed} == set(said)
+    assert next(iter(client.fine_tuning.jobs.checkpoints.list(job.id))).step_number == STEPS
+    _ask(client, client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model)
+
+
+def _ask(client: openai.OpenAI, model: str | None) -> None:
+    """A streamed answer is the same text as one in a piece."""
+    assert model is not None
+    asked: Any = {
+        "messages": [{"role": "user", "content": "你好，我想查一下话费。"}],
+        "max_tokens": 24,
+        "temperature": 0,
+    }
+    whole = client.chat.completions.create(model=model, **asked)
+    chunks = list(
+        client.chat.completions.create(model=model, stream=True, stream_options={"include_usage": True}, **asked)
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert chunks[-1].usage == whole.usage
+    assert whole.usage is not None and len(chunks) > 3
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="ft:none", stream=True, **asked)
+
+
+def test_what_waits_is_paused_and_cancelled_at_once(stack: RunningStack, client: openai.OpenAI, examples: Path) -> None:
+    running, waiting = _start(client, examples, steps=100_000), _start(client, examples)
+    stack.wait_until(lambda: client.fine_tuning.jobs.retrieve(running.id).status == "running", 240)
+    stack.wait_until(lambda: client.fine_tuning.jobs.retrieve(waiting.id).status == "queued", 60)
+    assert client.fine_tuning.jobs.pause(waiting.id).status == "paused"
+    assert client.fine_tuning.jobs.resume(waiting.id).status == "queued"
+    assert client.fine_tuning.jobs.pause(waiting.id).status == "paused"
+    assert client.fine_tuning.jobs.cancel(waiting.id).status == "cancelled"
+    with pytest.raises(openai.ConflictError):
+        client.fine_tuning.jobs.resume(waiting.id)
+    client.fine_tuning.jobs.cancel(running.id)
+    assert stack.ended(f"/fine_tuning/jobs/{running.id}", 60)["status"] == "cancelled"
+
+
+def test_a_file_that_cannot_be_learned_fails_the_job(stack: RunningStack, client: openai.OpenAI) -> None:
+    labels = stack.upload("labels.jsonl", b'{"text": "a", "label": "b"}\n', purpose="labels")
+    with pytest.raises(openai.UnprocessableEntityError, match="training_file"):
+        client.fine_tuning.jobs.create(model="scratch:tiny", training_file=labels["id"])
+    file = stack.http.post("/files", files={"file": ("x.bin", b"\x00\x01\x02" * 99)}, data={"purpose": "fine-tune"})
+    job = stack.http.post("/fine_tuning/jobs", json={"model": "scratch:tiny", "training_file": file.json()["id"]})
+    if job.status_code == 200:
+        ended = stack.ended(f"/fine_tuning/jobs/{job.json()['id']}", 60)
+        assert (ended["status"], ended["error"]["param"]) == ("failed", "training_file")
+    else:
+        assert job.json()["error"]["param"] == "training_file"
