@@ -103,8 +103,9 @@ def _ask(client: openai.OpenAI, model: str | None) -> None:
 
 
 def test_what_waits_is_paused_and_cancelled_at_once(stack: RunningStack, client: openai.OpenAI, examples: Path) -> None:
-    running, waiting = _start(client, examples, steps=100_000), _start(client, examples)
+    running = _start(client, examples, steps=100_000)
     stack.wait_until(lambda: client.fine_tuning.jobs.retrieve(running.id).status == "running", 240)
+    waiting = _start(client, examples)
     stack.wait_until(lambda: client.fine_tuning.jobs.retrieve(waiting.id).status == "queued", 60)
     assert client.fine_tuning.jobs.pause(waiting.id).status == "paused"
     assert client.fine_tuning.jobs.resume(waiting.id).status == "queued"
