@@ -3,8 +3,10 @@
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import rjieba
+if TYPE_CHECKING:
+    import rjieba
 
 USER_WORD = 1_000_000
 """Frequency that makes a user's word win over its parts."""
@@ -14,12 +16,14 @@ USER_WORD = 1_000_000
 class Vocabulary:
     """jieba's dictionary, and words of a user that are never split."""
 
-    jieba: rjieba.Jieba
+    jieba: "rjieba.Jieba"
 
     @classmethod
     @lru_cache(maxsize=8)
     def of(cls, user_words: tuple[str, ...] = ()) -> "Vocabulary":
         """Loads the dictionary, in a tenth of a second, at the first text that needs it."""
+        import rjieba  # slow to load: many runs need no word of it
+
         jieba = rjieba.Jieba()
         for word in user_words:
             jieba.add_word(word, USER_WORD, "nz")
