@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     model_folders: list[Path] = []
     """Folders under which a fine-tuning job may name a local base model."""
 
-    segment_bytes: int = Field(default=32 * 2**20, ge=1024)
+    segment_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Raw bytes per ingest segment: the unit of work, of memory, of retry."""
     max_upload_bytes: int = Field(default=8 * 2**30, ge=1)
     """Largest file that `POST /v1/files` takes."""

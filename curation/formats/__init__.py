@@ -37,7 +37,7 @@ from curation.segments import RAW_SCHEMA
 
 __all__ = ["SEGMENT_BYTES", "Ingested", "RawSegment", "RecordError", "ingest", "repeated_ids"]
 
-SEGMENT_BYTES = 32 * 2**20
+SEGMENT_BYTES = 16 * 2**20
 
 
 def ingest(
