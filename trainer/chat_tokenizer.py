@@ -1,27 +1,25 @@
-"""A tokenizer with its chat template: how the turns of a dialogue become tokens.
+"""A tokenizer with its chat template: how the text of a dialogue becomes tokens.
 
-The template is rendered with a private sentinel in place of every content, so its own spans are known exactly: template
-text is tokenised with special tokens, contents as plain text. Marker text such as `<|im_end|>` inside a message is thus
-never a marker, and loss masks never come from a search. Needs `tokenizers` and `jinja2` only, no torch.
+The template's text is tokenised with its marks (special tokens), what messages say as plain text: `<|im_end|>` inside a
+message is never a mark. What stands between two marks is tokenised as one text, as `apply_chat_template` does it, but
+for one border: a reply's first token never holds template text, or its source would not be what chat sends.
+Needs `tokenizers` and `jinja2` only, no torch.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
-from jinja2.ext import Extension, loopcontrols
-from jinja2.nodes import Node
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import AddedToken, Tokenizer
+
+from trainer.chat_template import THINKING, ChatTemplate, DialogueError, Layout, Span
 
 PACKAGED = "deepseek"
 """Name of the tokenizer that comes with the installation: 129,280 entries, good on Chinese."""
@@ -31,51 +29,59 @@ CHATML = (
 )
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
-_SENTINEL = "\U000f5a00{}\U000f5a01"
-_SENTINELS = re.compile("\U000f5a00(\\d+)\U000f5a01")
-
-
-class DialogueError(ValueError):
-    """A dialogue or a template that cannot be turned into training samples; the message says why."""
+CACHED_CHARS = 1024
+"""Longer texts hardly come again; shorter ones are kept with their tokens."""
+_ANCHOR = "\U000f5a02"
+_BRACKETED = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The template's own tokens around the contents of a sequence of roles.
+class Encoded:
+    """Tokens of a rendered dialogue, and where its replies lie in them."""
 
-    `pieces[i]` stands before content i, `pieces[-1]` after the last one. `num_end_tokens[i]` of the tokens that follow
-    content i end that turn and are learned with it.
-    """
+    ids: list[int] = field(default_factory=list)
+    starts: dict[int, int] = field(default_factory=dict)
+    """By turn: place of the reply's first content token, which is the number of tokens of its source."""
+    stops: dict[int, int] = field(default_factory=dict)
+    """By turn: place behind the reply's last content token."""
+    ends: dict[int, int] = field(default_factory=dict)
+    """By turn: place behind the token that ends the reply."""
 
-    pieces: tuple[tuple[int, ...], ...]
-    num_end_tokens: tuple[int, ...]
+
+@dataclass(frozen=True)
+class Mark:
+    """A token of the template's own."""
+
+    id: int
+    lstrip: bool
+    rstrip: bool
 
 
 class ChatTokenizer:
     """A fast tokenizer, its special tokens and its chat template."""
 
     def __init__(self, name: str, tokenizer_json: str, config: dict[str, Any], template: str | None) -> None:
+        """Raises DialogueError where the tokenizer or the template is damaged."""
         self.name = name
         self.config = config
-        self.has_own_template = template is not None
-        self.template = template if template is not None else CHATML
+        self.has_own_template = template not in (None, CHATML)
+        self.template = CHATML if template is None else template
         self.tokenizer = _parse_tokenizer(tokenizer_json)
-        if template is None:
+        if not self.has_own_template:
             self.tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in CHATML_TOKENS])
-        parts = json.loads(tokenizer_json)
-        self._plain = Tokenizer.from_str(json.dumps({**parts, "added_tokens": [], "post_processor": None}))
-        self.one_token_a_byte_at_most = _is_byte_level(parts)
         self.special_tokens = {name: text for name in NAMED_TOKENS if (text := _token_text(config.get(name)))}
         identity = json.dumps([tokenizer_json, self.template, self.special_tokens], ensure_ascii=False)
         self.fingerprint = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
-        try:
-            self._template = _environment().from_string(self.template)
-        except jinja2.TemplateSyntaxError as error:
-            raise DialogueError(f"the chat template is not valid: {error}") from None
-        self._special_ids = {
-            index for index, token in self.tokenizer.get_added_tokens_decoder().items() if token.special
-        }
-        self.layout = lru_cache(maxsize=4096)(self._layout)
+        self._marks = _find_marks(self.tokenizer)
+        self._mark_ids = {mark.id for mark in self._marks.values()}
+        longest_first = sorted(self._marks, key=lambda text: (-len(text), text))
+        self._mark_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        parts = json.loads(tokenizer_json)
+        self._plain = _without_marks(parts, self._marks)
+        self._cached_tokens = lru_cache(maxsize=4096)(self._tokens)
+        self._anchored = self._anchor()
+        self.one_token_a_byte_at_most = _is_byte_level(parts) and self._anchored is None
+        self.chat_template = ChatTemplate(self.template, self.special_tokens, self._mark_pattern)
 
     @property
     def vocab_size(self) -> int:
@@ -84,25 +90,52 @@ class ChatTokenizer:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Ids that end a generation: the end-of-turn token of the template and the tokenizer's own end token."""
-        layout = self.layout(("user", "assistant"))
-        ids = list(layout.pieces[-1][: layout.num_end_tokens[-1]][-1:])
+        """Ids that end a generation: the end-of-turn token of the template and the tokenizer's own end token.
+
+        Raises:
+            DialogueError: there is neither.
+        """
+        end = self.layout(("user", "assistant")).ends[-1:]
+        mark = self._mark_pattern.findall("".join(end))[-1:]
         own = self.tokenizer.token_to_id(self.special_tokens.get("eos_token", ""))
-        return tuple(dict.fromkeys([*ids, *([] if own is None else [own])]))
+        ids = [*(self._marks[text].id for text in mark), *([] if own is None else [own])]
+        if not ids:
+            raise DialogueError("neither the chat template nor the tokenizer has a token that ends a reply")
+        return tuple(dict.fromkeys(ids))
 
     @property
     def default_system(self) -> str | None:
         """The system prompt that the template adds on its own when a dialogue has none."""
-        with_system = _split(self._render(("system", "user"), generate=False))
-        alone = _split(self._render(("user",), generate=False))[0]
-        head, middle = with_system[0], with_system[1]
-        if not head or not alone.startswith(head) or not alone.endswith(middle):
-            return None
-        return alone[len(head) : len(alone) - len(middle)] or None
+        return self.chat_template.default_system
+
+    def layout(self, roles: tuple[str, ...]) -> Layout:
+        """The template's text around the contents of a sequence of roles.
+
+        Raises:
+            DialogueError: the template refuses the roles.
+        """
+        return self.chat_template.layout(roles)
+
+    def most_template_tokens(self, layout: Layout) -> int:
+        """At least as many tokens as the template's text can be, where a token has a byte at least."""
+        return sum(map(self.most_tokens, layout.pieces)) + sum(len(gap.encode()) for gap in layout.gaps)
+
+    def encode(self, spans: Iterable[Span]) -> Encoded:
+        """Token ids of a rendered dialogue: what `apply_chat_template` gives, where messages hold no marker text."""
+        assembly = _Assembly(self)
+        for span in spans:
+            if span.kind == "context":
+                assembly.run += span.text
+            elif span.kind == "reply":
+                assembly.add_reply(span)
+            else:
+                assembly.add_template(span)
+        assembly.flush()
+        return assembly.encoded
 
     def encode_content(self, text: str) -> list[int]:
-        """Token ids of plain text: no special token is recognised in it, none is added."""
-        return list(self._plain.encode(text, add_special_tokens=False).ids)
+        """Token ids of plain text: no mark is recognised in it, none is added."""
+        return list(self._tokens(text) if len(text) > CACHED_CHARS else self._cached_tokens(text))
 
     def count(self, text: str) -> int:
         """How many tokens `text` is."""
@@ -124,15 +157,6 @@ class ChatTokenizer:
             last -= 1
         return int(offsets[last - 1][1]) if last > 0 else 0
 
-    def generation_prompt(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        """Token ids of (role, content) turns and of what opens the assistant's answer."""
-        pieces = self.layout((*(role for role, _ in messages), "assistant")).pieces
-        ids = list(pieces[0])
-        for (_, content), piece in zip(messages, pieces[1:], strict=False):
-            ids += self.encode_content(content)
-            ids += piece
-        return ids
-
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -142,64 +166,114 @@ class ChatTokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(str(folder / "tokenizer.json"))
         end = self.tokenizer.id_to_token(self.eos_ids[0])
-        config: dict[str, Any] = {
-            "pad_token": end,
-            **self.special_tokens,
-            **{
-                key: self.config[key]
-                for key in ("model_max_length", "clean_up_tokenization_spaces")
-                if key in self.config
-            },
-            "eos_token": end,
-            "tokenizer_class": "PreTrainedTokenizerFast",
+        kept: dict[str, Any] = {
+            key: self.config[key] for key in ("model_max_length", "clean_up_tokenization_spaces") if key in self.config
         }
+        config: dict[str, Any] = {"pad_token": end, **self.special_tokens, **kept}
+        if "eos_token" not in self.template:  # a template that writes it would write another one
+            config["eos_token"] = end
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
         (folder / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False, indent=2), "utf-8")
         (folder / "chat_template.jinja").write_text(self.template, "utf-8")
 
-    def _layout(self, roles: tuple[str, ...]) -> Layout:
-        """The template's tokens for a sequence of roles.
+    def cut_at_marks(self, text: str) -> list[tuple[str, Mark | None]]:
+        """A template's text, cut behind each of its marks; None where a last part has none."""
+        parts, position = [], 0
+        for found in self._mark_pattern.finditer(text):
+            parts.append((text[position : found.start()], self._marks[found.group()]))
+            position = found.end()
+        return [*parts, (text[position:], None)]
 
-        Raises:
-            DialogueError: the template refuses the roles, drops a turn, or renders a prefix differently later on.
+    def mark(self, text: str) -> Mark | None:
+        """The mark that a text is, if it is one."""
+        return self._marks.get(text)
+
+    def encode_after(self, lead: str, text: str, *, at_mark: bool) -> list[int]:
+        """Token ids of plain text that follows `lead`, itself at the beginning or (`at_mark`) behind a mark.
+
+        Only tokenizers that put a space before every text need to know. No token holds text of both.
         """
-        full = _split(self._render(roles, generate=False))
-        if len(full) != len(roles) + 1:
-            raise DialogueError("the chat template does not render every turn exactly once")
-        pieces = tuple(self._encode_piece(piece) for piece in full)
-        ends = tuple(
-            self._num_end_tokens(roles, index, full) if role == "assistant" else 0 for index, role in enumerate(roles)
-        )
-        return Layout(pieces, ends)
+        if self._anchored is None or (not lead and not at_mark):
+            return self.encode_content(text)
+        whole = self._behind_mark(lead + text) if at_mark else self.encode_content(lead + text)
+        before = self._behind_mark(lead) if at_mark else self.encode_content(lead)
+        return whole[len(before) :] if not lead or whole[: len(before)] == before else self.encode_content(text)
 
-    def _num_end_tokens(self, roles: tuple[str, ...], index: int, full: list[str]) -> int:
-        """How many tokens after content `index` end the turn; most templates need to see its neighbour only."""
-        before, end = self._neighbourhood(roles[max(0, index - 1) : index])
-        if (index and before != full[index]) or not full[index + 1].startswith(end):
-            before, end = self._neighbourhood(roles[:index])
-        if (index and before != full[index]) or not full[index + 1].startswith(end):
-            raise DialogueError(
-                "the chat template renders a reply's surroundings differently once the dialogue goes on"
-            )
-        tokens = self._encode_piece(end)
-        specials = [position for position, token in enumerate(tokens) if token in self._special_ids]
-        return specials[0] + 1 if specials else len(tokens)
+    def _anchor(self) -> Tokenizer | None:
+        """A copy that knows one mark of ours, where the tokenizer puts a space before a text; else None."""
+        if self._tokens("x") == self._tokens("\nx")[len(self._tokens("\n")) :]:
+            return None
+        anchored = Tokenizer.from_str(self._plain.to_str())
+        anchored.add_special_tokens([AddedToken(_ANCHOR, special=True, normalized=False)])
+        return anchored
 
-    @lru_cache(maxsize=4096)  # noqa: B019  (tokenizers live as long as the process)
-    def _neighbourhood(self, earlier: tuple[str, ...]) -> tuple[str, str]:
-        """What opens an answer after `earlier` roles, and what ends it."""
-        opening = _split(self._render(earlier, generate=True))[-1] if earlier else ""
-        return opening, _split(self._render((*earlier, "assistant"), generate=False))[-1]
+    def _behind_mark(self, text: str) -> list[int]:
+        assert self._anchored is not None
+        return list(self._anchored.encode(_ANCHOR + text.replace(_ANCHOR, ""), add_special_tokens=False).ids[1:])
 
-    @lru_cache(maxsize=4096)  # noqa: B019
-    def _encode_piece(self, piece: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(piece, add_special_tokens=False).ids)
+    def _tokens(self, text: str) -> tuple[int, ...]:
+        ids = tuple(self._plain.encode(text, add_special_tokens=False).ids)
+        if self._mark_ids.isdisjoint(ids):
+            return ids
+        # The vocabulary itself holds a mark's text: halves of it are none.
+        cuts = [0, *(found.start() + 1 for found in self._mark_pattern.finditer(text)), len(text)]
+        halves = [text[start:stop] for start, stop in pairwise(cuts)]
+        return tuple(i for half in halves for i in self._plain.encode(half, add_special_tokens=False).ids)
 
-    def _render(self, roles: Sequence[str], *, generate: bool) -> str:
-        messages = [{"role": role, "content": _SENTINEL.format(index)} for index, role in enumerate(roles)]
-        try:
-            return self._template.render(messages=messages, add_generation_prompt=generate, **self.special_tokens)
-        except jinja2.TemplateError as error:
-            raise DialogueError(f"the chat template refuses the turns {'/'.join(roles)}: {error}") from None
+    def most_tokens(self, piece: str) -> int:
+        """At least as many tokens as a piece of the template's text can be, where a token has a byte at least."""
+        return sum(len(text.encode()) + (mark is not None) for text, mark in self.cut_at_marks(piece))
+
+
+class _Assembly:
+    """Tokens put together span by span; text between two marks becomes tokens as a whole."""
+
+    def __init__(self, chat: ChatTokenizer) -> None:
+        self.encoded = Encoded()
+        self.run = ""
+        """Text that is no token yet."""
+        self._chat = chat
+        self._lead = ""
+        self._at_mark = self._swallow = False
+
+    def add_template(self, span: Span) -> None:
+        """Adds text of the template's own, in which marks are marks."""
+        for text, mark in self._chat.cut_at_marks(span.text):
+            self.run += text
+            if mark is not None:
+                self._add_mark(mark)
+        if span.kind == "end":
+            self.flush()
+            self.encoded.ends[span.turn] = len(self.encoded.ids)
+
+    def add_reply(self, span: Span) -> None:
+        """Adds a reply, which shares no token with what stands around it; tags of thinking may be marks in it."""
+        self.flush()
+        self.encoded.starts[span.turn] = len(self.encoded.ids)
+        position = 0
+        for tag in THINKING.finditer(span.text):
+            if (mark := self._chat.mark(tag.group())) is not None:
+                self.run = span.text[position : tag.start()]
+                self._add_mark(mark)
+                position = tag.end()
+        self.run = span.text[position:]
+        self.flush()
+        self.encoded.stops[span.turn] = len(self.encoded.ids)
+
+    def flush(self) -> None:
+        """Turns the text collected so far into tokens."""
+        text = self.run.lstrip() if self._swallow else self.run
+        self.run = ""
+        if text:
+            self.encoded.ids.extend(self._chat.encode_after(self._lead, text, at_mark=self._at_mark))
+            self._lead, self._swallow = text, False
+
+    def _add_mark(self, mark: Mark) -> None:
+        if mark.lstrip:
+            self.run = self.run.rstrip()
+        self.flush()
+        self.encoded.ids.append(mark.id)
+        self._lead, self._at_mark, self._swallow = "", True, mark.rstrip
 
 
 @lru_cache(maxsize=16)
@@ -233,6 +307,24 @@ def _parse_tokenizer(tokenizer_json: str) -> Tokenizer:
         raise DialogueError(f"tokenizer.json is damaged: {error}") from None
 
 
+def _find_marks(tokenizer: Tokenizer) -> dict[str, Mark]:
+    """Special tokens, and added ones in brackets: families of models differ in which of their marks are special."""
+    return {
+        token.content: Mark(index, token.lstrip, token.rstrip)
+        for index, token in tokenizer.get_added_tokens_decoder().items()
+        if token.special or _BRACKETED.fullmatch(token.content)
+    }
+
+
+def _without_marks(parts: dict[str, Any], marks: dict[str, Mark]) -> Tokenizer:
+    """The tokenizer for what messages say; it has no marks to recognise."""
+    words = [token for token in parts["added_tokens"] if token["content"] not in marks]
+    plain = Tokenizer.from_str(json.dumps({**parts, "added_tokens": words, "post_processor": None}))
+    if any(plain.token_to_id(word["content"]) != word["id"] for word in words):
+        plain = Tokenizer.from_str(json.dumps({**parts, "added_tokens": [], "post_processor": None}))
+    return plain
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text("utf-8")) if path.exists() else {}
@@ -261,37 +353,3 @@ def _is_byte_level(parts: dict[str, Any]) -> bool:
     steps = json.dumps(parts.get("pre_tokenizer"))
     normalises = parts.get("normalizer") not in (None, {"type": "Sequence", "normalizers": []})
     return parts["model"]["type"] == "BPE" and '"ByteLevel"' in steps and not normalises
-
-
-def _split(rendered: str) -> list[str]:
-    return _SENTINELS.split(rendered)[::2]
-
-
-class _GenerationTag(Extension):
-    """Accepts `{% generation %}…{% endgeneration %}`, by which some templates mark replies, and renders its body."""
-
-    tags = {"generation"}  # noqa: RUF012  (jinja2's own interface)
-
-    def parse(self, parser: Parser) -> list[Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-@lru_cache(maxsize=1)
-def _environment() -> ImmutableSandboxedEnvironment:
-    """The environment that chat templates are written for."""
-
-    def raise_exception(message: str) -> NoReturn:
-        raise jinja2.TemplateError(message)
-
-    def tojson(value: object, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    # A template that prints today's date would make the same data other tokens tomorrow.
-    environment.globals["strftime_now"] = lambda pattern: datetime(2024, 7, 26).strftime(pattern)  # noqa: DTZ001
-    return environment

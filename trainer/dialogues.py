@@ -5,15 +5,20 @@ reply and the history before it: everything before the reply's first content tok
 `max_source_length`; the reply with its end-of-turn token is its target. A dialogue that fits is one window with loss on
 all its replies; a longer one becomes the fewest windows in which each reply sees all its history or at least
 `min_history_ratio` of its budget. History is whole turns, newest first, after the system message.
+
+A template that changes earlier turns once the dialogue goes on, or looks into what they say, makes each reply a window
+of its own, rendered as chat would render it.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Literal, NotRequired, TypedDict
 
-from trainer.chat_tokenizer import PACKAGED, ChatTokenizer, DialogueError, load_chat_tokenizer
+from trainer.chat_template import DialogueError
+from trainer.chat_tokenizer import PACKAGED, ChatTokenizer, Encoded, load_chat_tokenizer
 
 __all__ = [
     "DIALOGUES_VERSION",
@@ -25,6 +30,7 @@ __all__ = [
     "Lengths",
     "Message",
     "Window",
+    "encode_prompt",
     "encode_window",
     "load_chat_tokenizer",
     "make_windows",
@@ -32,7 +38,7 @@ __all__ = [
     "truncate_prompt",
 ]
 
-DIALOGUES_VERSION = 2
+DIALOGUES_VERSION = 3
 """Raised with every change of the rows that dialogues become: a part of the key of whatever is kept of them."""
 
 
@@ -73,6 +79,12 @@ class Window:
     """Index of each message in the dialogue."""
     cuts: tuple[Cut, ...] = ()
 
+    @property
+    def cut_replies(self) -> frozenset[int]:
+        """Messages, by their place in the window, whose end was cut: the end of that turn is not learned."""
+        ended = {cut.turn for cut in self.cuts if cut.start > 0}
+        return frozenset(place for place, turn in enumerate(self.turns) if turn in ended)
+
 
 @dataclass(frozen=True)
 class EncodedRow:
@@ -108,97 +120,144 @@ def make_windows(
     dialogue without replies is one window, unchanged.
 
     Raises:
-        DialogueError: the chat template refuses the dialogue's roles.
+        DialogueError: the chat template refuses the dialogue.
     """
     replies = target_turns(messages)
     if targets == "last":
         replies = replies[-1:]
     dialogue = _Dialogue(chat, messages, lengths)
-    if not replies or dialogue.surely_fits():
+    if not replies or (dialogue.is_regular and dialogue.surely_fits()):
         return [dialogue.window(0, len(messages), replies)]
-    if dialogue.source_tokens(0, replies[-1]) <= lengths.max_source_length:
+    budget = lengths.max_source_length
+    if dialogue.is_regular and dialogue.source_tokens(0, replies[-1]) <= budget:
         # With one reply to learn, what follows it is of no use to anyone but the reader of the whole dialogue.
         return [dialogue.window(0, len(messages), replies)]
     if mode == "newest" or targets == "last":
         last = replies[-1]
-        return [dialogue.window(dialogue.start_for(last, ratio=1.0), last + 1, replies)]
+        start = dialogue.start_for(last, ratio=1.0)
+        shown = [reply for reply in replies if reply >= start] if dialogue.is_regular else [last]
+        return [dialogue.window(start, last + 1, shown)]
     windows = []
     while replies:
         start = dialogue.start_for(replies[0], ratio=lengths.min_history_ratio)
-        here = [reply for reply in replies if dialogue.source_tokens(start, reply) <= lengths.max_source_length]
-        here = here or replies[:1]
+        here = dialogue.fitting(start, replies) if dialogue.is_regular else replies[:1]
         windows.append(dialogue.window(start, here[-1] + 1, here))
         replies = replies[len(here) :]
     return windows
 
 
-def encode_window(chat: ChatTokenizer, messages: Sequence[Message], max_target_length: int) -> EncodedRow:
+def encode_window(
+    chat: ChatTokenizer, messages: Sequence[Message], max_target_length: int, cut_replies: Collection[int] = ()
+) -> EncodedRow:
     """Tokens and loss mask of a window's messages, up to the last learned token.
 
-    A reply of `max_target_length` tokens or more was cut: its end-of-turn token is not learned.
+    The end-of-turn token is not learned of `cut_replies`, and where it would be beyond `max_target_length`.
+
+    Raises:
+        DialogueError: the chat template refuses the messages, or shows several learned replies in other surroundings
+            than each alone; `make_windows` makes no such windows.
     """
-    layout = chat.layout(tuple(message["role"] for message in messages))
-    replies = set(target_turns(messages))
-    ids = list(layout.pieces[0])
-    is_target = [False] * len(ids)
+    replies = target_turns(messages)
+    if not replies:
+        return EncodedRow()
+    pairs = _pairs(messages)
+    if chat.chat_template.is_regular(pairs):
+        encoded = chat.encode(chat.chat_template.spans(pairs))
+    elif len(replies) > 1:
+        raise DialogueError("the chat template changes what was said earlier: each reply needs a row of its own")
+    else:
+        encoded = chat.encode(chat.chat_template.follow(pairs[: replies[0] + 1]))
+    is_target = [False] * len(encoded.ids)
     length = 0
-    for index, message in enumerate(messages):
-        content, after = chat.encode_content(message["content"]), layout.pieces[index + 1]
-        learned = index in replies
-        num_end_tokens = layout.num_end_tokens[index] if learned and len(content) < max_target_length else 0
-        ids += content
-        is_target += [learned] * len(content)
-        ids += after
-        is_target += [True] * num_end_tokens + [False] * (len(after) - num_end_tokens)
-        if learned:
-            length = len(ids) - len(after) + num_end_tokens
-    return EncodedRow(ids[:length], is_target[:length])
+    for reply in replies:
+        start, stop, end = (places[reply] for places in (encoded.starts, encoded.stops, encoded.ends))
+        length = end if end - start <= max_target_length and reply not in cut_replies else stop
+        is_target[start:length] = [True] * (length - start)
+    return EncodedRow(encoded.ids[:length], is_target[:length])
+
+
+def encode_prompt(chat: ChatTokenizer, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a chat up to where the assistant's answer begins: the source that a reply has in training."""
+    return _until_reply(chat, _pairs(messages))
 
 
 def truncate_prompt(chat: ChatTokenizer, messages: Sequence[Message], max_source_length: int) -> list[int]:
     """Token ids of a chat's prompt: the same template and left truncation as in training."""
-    turns: list[Message] = [*messages, {"role": "assistant", "content": ""}]
+    turns: list[Message] = [*messages, {"role": "assistant", "content": _ANSWER}]
     dialogue = _Dialogue(chat, turns, Lengths(max_source_length, 1))
     start = dialogue.start_for(len(turns) - 1, ratio=1.0)
     window = dialogue.window(start, len(turns), [len(turns) - 1])
-    return chat.generation_prompt([(message["role"], message["content"]) for message in window.messages[:-1]])
+    return encode_prompt(chat, window.messages[:-1])
+
+
+_ANSWER = "a"
+"""Stands for a reply that is not there yet; templates drop empty ones."""
+SURE_TOKENS_A_TURN = 4
+"""More than tokens counted turn by turn can differ from those of the whole."""
+
+
+def _pairs(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"]) for message in messages]
+
+
+def _until_reply(chat: ChatTokenizer, pairs: list[tuple[str, str]]) -> list[int]:
+    """Token ids before the content of a reply that follows."""
+    template, whole = chat.chat_template, [*pairs, ("assistant", _ANSWER)]
+    spans = template.spans(whole) if template.is_regular(whole) else template.follow(whole)
+    encoded = chat.encode(spans)
+    return encoded.ids[: encoded.starts[len(pairs)]]
 
 
 class _Dialogue:
-    """Token counts of one dialogue's turns, taken when they are needed, and the windows cut from it."""
+    """One dialogue's turns, their tokens counted when they are needed, and the windows cut from it."""
 
     def __init__(self, chat: ChatTokenizer, messages: Sequence[Message], lengths: Lengths) -> None:
         self._chat = chat
         self._messages = messages
         self._lengths = lengths
+        self._contents = [message["content"] for message in messages]
         self._roles = tuple(message["role"] for message in messages)
         self._num_system = next((i for i, role in enumerate(self._roles) if role != "system"), len(self._roles))
-        self._counts: list[int | None] = [None] * len(messages)
+
+    @cached_property
+    def is_regular(self) -> bool:
+        """Whether the template shows every reply in the same surroundings whatever is said, and whatever follows."""
+        return self._chat.chat_template.is_regular(_pairs(self._messages))
 
     def surely_fits(self) -> bool:
         """Whether everything fits by its bytes alone, so that nothing needs to be tokenised."""
         if not self._chat.one_token_a_byte_at_most:
             return False
-        sizes = [len(message["content"].encode("utf-8", "surrogatepass")) for message in self._messages]
+        sizes = [len(content.encode("utf-8", "surrogatepass")) for content in self._contents]
         longest_reply = max((s for s, role in zip(sizes, self._roles, strict=True) if role == "assistant"), default=0)
         if longest_reply >= self._lengths.max_target_length or sum(sizes) > self._lengths.max_source_length:
             return False
-        template = sum(map(len, self._chat.layout(self._roles).pieces))
+        template = self._chat.most_template_tokens(self._chat.layout(self._roles))
         return sum(sizes) + template <= self._lengths.max_source_length
 
     def source_tokens(self, start: int, reply: int) -> int:
-        """Tokens before the reply's first content token when the history starts at turn `start`."""
-        start = max(start, self._num_system)
-        opening = self._chat.layout((*self._roles[: self._num_system], self._roles[start])).pieces[:-1]
-        system = sum(map(self._count, range(self._num_system)))
-        return sum(map(len, opening)) + system + self._until[reply] - self._until[start]
+        """Tokens before the reply's first content token when the history starts at turn `start`.
 
-    @cached_property
-    def _until(self) -> list[int]:
-        """Tokens before content i, less the opening, for each turn: differences are lengths of histories."""
-        pieces = self._chat.layout(self._roles).pieces
-        sizes = (self._count(turn) + len(pieces[turn + 1]) for turn in range(len(self._roles) - 1))
-        return list(accumulate(sizes, initial=0))
+        Exact, but where counting turn by turn shows already that they are far too many.
+        """
+        turns = self._turns(start, reply + 1)
+        counted = sum(self._until[turn + 1] - self._until[turn] for turn in turns[:-1])
+        if counted > self._lengths.max_source_length + SURE_TOKENS_A_TURN * (len(turns) + 16):
+            return counted
+        return self._encode(turns, self._by_turn).starts[len(turns) - 1]
+
+    def fitting(self, start: int, replies: Sequence[int]) -> list[int]:
+        """The first of the replies, and those behind it whose source fits as well when the history starts there."""
+        budget = self._lengths.max_source_length
+        far = budget + SURE_TOKENS_A_TURN * 16
+        end = next(
+            (r for r in replies if self._until[r] - self._until[max(start, self._num_system)] > far), replies[-1]
+        )
+        turns = self._turns(start, end + 1)
+        starts = self._encode(turns, self._by_turn).starts
+        place = {turn: index for index, turn in enumerate(turns)}
+        later = [reply for reply in replies[1:] if reply <= end and starts[place[reply]] <= budget]
+        return [replies[0], *later]
 
     def start_for(self, reply: int, *, ratio: float) -> int:
         """Where the history of a reply starts: a user turn where there is one.
@@ -207,30 +266,41 @@ class _Dialogue:
         fits when none does. A start whose only turn is too long is cut by `window`.
         """
         budget = self._lengths.max_source_length
-        everything = self._num_system
-        if self.source_tokens(everything, reply) <= budget:
+        if self.source_tokens(0, reply) <= budget:
             return 0
-        candidates = [i for i in range(everything + 1, reply) if self._roles[i] == "user"]
-        fitting = [i for i in candidates if self.source_tokens(i, reply) <= budget]
-        if not fitting:
+        candidates = [i for i in range(self._num_system + 1, reply) if self._roles[i] == "user"]
+        first = bisect_left(candidates, -budget, key=lambda start: -self.source_tokens(start, reply))
+        if first == len(candidates):
             return self._start_within_budget(candidates, reply)
-        rich = [i for i in fitting if self.source_tokens(i, reply) >= ratio * budget]
-        return rich[-1] if rich else fitting[0]
+        fitting = candidates[first:]
+        poor = bisect_left(fitting, True, key=lambda start: self.source_tokens(start, reply) < ratio * budget)
+        return fitting[max(0, poor - 1)]
 
     def window(self, start: int, end: int, replies: Sequence[int]) -> Window:
         """Turns `start` to `end`, the system message before them, with loss on `replies` only."""
-        turns = self._turns(start, end)
-        learned = set(replies)
-        contents = {turn: self._messages[turn]["content"] for turn in turns}
-        cuts: list[Cut] = []
-        for turn in turns:
-            if turn in learned and self._count_exceeds(turn, self._lengths.max_target_length):
-                kept = self._chat.keep_left(contents[turn], self._lengths.max_target_length)
-                cuts.append(Cut(turn, kept, len(contents[turn])))
-                contents[turn] = contents[turn][:kept]
-        if replies and not self.surely_fits():
-            cuts += self._cut_oversized(turns, replies[0], contents)
+        turns, learned = self._turns(start, end), set(replies)
+        contents = dict(zip(turns, (self._contents[turn] for turn in turns), strict=True))
+        if replies and not (self.is_regular and self.surely_fits()):
+            self._cut_replies(turns, replies, contents)
+            self._cut_source(turns, replies[0], contents)
+        cuts = [cut for turn in turns if (cut := self._cut_of(turn, contents[turn], turn in learned)) is not None]
         return Window(tuple(self._message(turn, contents[turn], turn in learned) for turn in turns), turns, tuple(cuts))
+
+    def _encode(self, turns: Sequence[int], contents: Mapping[int, str]) -> Encoded:
+        """Tokens of some turns; of an irregular dialogue, as they are for the last of them."""
+        pairs = [(self._roles[turn], contents[turn]) for turn in turns]
+        template = self._chat.chat_template
+        regular = self.is_regular and self._chat.layout(tuple(role for role, _ in pairs)).is_stable
+        return self._chat.encode(template.spans(pairs) if regular else template.follow(pairs))
+
+    @cached_property
+    def _by_turn(self) -> dict[int, str]:
+        return dict(enumerate(self._contents))
+
+    @cached_property
+    def _until(self) -> list[int]:
+        """Tokens of the contents before turn i: what differs of whole windows is the template's own text."""
+        return list(accumulate(map(self._chat.count, self._contents), initial=0))
 
     def _turns(self, start: int, end: int) -> tuple[int, ...]:
         return (*range(min(self._num_system, end)), *range(max(start, self._num_system), end))
@@ -242,18 +312,6 @@ class _Dialogue:
             weight = 0
         return {"role": message["role"], "content": content} | ({} if weight is None else {"weight": weight})  # type: ignore[return-value]
 
-    def _count(self, turn: int) -> int:
-        known = self._counts[turn]
-        if known is None:
-            known = self._counts[turn] = self._chat.count(self._messages[turn]["content"])
-        return known
-
-    def _count_exceeds(self, turn: int, limit: int) -> bool:
-        content = self._messages[turn]["content"]
-        if self._chat.one_token_a_byte_at_most and 4 * len(content) <= limit:
-            return False
-        return self._count(turn) > limit
-
     def _start_within_budget(self, users: list[int], reply: int) -> int:
         """No history that starts with a user turn fits: the newest user turn is cut, if what follows it leaves room."""
         newest = users[-1] if users else reply - 1
@@ -262,17 +320,39 @@ class _Dialogue:
                 return start
         return reply - 1
 
-    def _cut_oversized(self, turns: tuple[int, ...], reply: int, contents: dict[int, str]) -> list[Cut]:
+    def _cut_of(self, turn: int, kept: str, is_learned: bool) -> Cut | None:
+        """What a window leaves out of a turn: the end of a reply that it learns, the beginning of anything else."""
+        whole = self._contents[turn]
+        if len(kept) == len(whole):
+            return None
+        return Cut(turn, len(kept), len(whole)) if is_learned else Cut(turn, 0, len(whole) - len(kept))
+
+    def _cut_replies(self, turns: Sequence[int], replies: Sequence[int], contents: dict[int, str]) -> None:
+        """Cuts replies on their right, until what is learned of each is within its budget."""
+        budget = self._lengths.max_target_length
+        for reply in replies:
+            most = budget
+            while len(contents[reply].encode("utf-8", "surrogatepass")) > budget or most < budget:
+                place = turns.index(reply)
+                encoded = self._encode(turns[: place + 1], contents)
+                excess = encoded.stops[place] - encoded.starts[place] - budget
+                if excess <= 0:
+                    break
+                most = min(most, self._chat.count(contents[reply]) - excess)
+                contents[reply] = contents[reply][: self._chat.keep_left(contents[reply], max(1, most))]
+
+    def _cut_source(self, turns: Sequence[int], reply: int, contents: dict[int, str]) -> None:
         """Cuts the oldest turn of the history on its left, and the system message too if that is not enough."""
-        history = [turn for turn in turns if self._num_system <= turn < reply]
-        start = history[0] if history else reply
-        excess = self.source_tokens(start, reply) - self._lengths.max_source_length
-        cuts = []
-        for turn in [*history[:1], *(turn for turn in turns if turn < self._num_system)]:
-            if excess > 0:
-                kept_tokens = max(0 if turn < self._num_system else 1, self._count(turn) - excess)
-                offset = self._chat.keep_right(contents[turn], kept_tokens)
-                excess -= self._count(turn) - self._chat.count(contents[turn][offset:])
-                cuts.append(Cut(turn, 0, offset))
+        place = turns.index(reply)
+        history = [turn for turn in turns[:place] if turn >= self._num_system]
+        for turn in [*history[:1], *(turn for turn in turns[:place] if turn < self._num_system)]:
+            least = 0 if turn < self._num_system else 1
+            while True:
+                excess = self._encode(turns[: place + 1], contents).starts[place] - self._lengths.max_source_length
+                count = self._chat.count(contents[turn])
+                if excess <= 0:
+                    return
+                if count <= least:
+                    break
+                offset = self._chat.keep_right(contents[turn], max(least, count - excess))
                 contents[turn] = contents[turn][offset:]
-        return cuts

@@ -13,15 +13,19 @@ LAUNCHER = "TALKMILL_LAUNCHER_PID"
 
 
 def die_with_launcher() -> None:
-    """Asks the kernel to kill this rank when its launcher dies, stopped or not; exits if it has died already.
+    """Asks the kernel to kill this rank when its launcher dies, stopped or not; exits if it has died already."""
+    die_with_parent(int(os.environ.get(LAUNCHER, os.getppid())))
 
-    The kernel watches the thread that started the rank: the launcher's main thread.
+
+def die_with_parent(parent: int) -> None:
+    """Asks the kernel to kill this process when `parent`, which started it, dies; exits if it has died already.
+
+    The kernel watches the thread that started this process: its parent's main thread.
     """
-    launcher = int(os.environ.get(LAUNCHER, os.getppid()))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != launcher:
+    if os.getppid() != parent:
         sys.exit(1)
 
 

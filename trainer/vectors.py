@@ -163,7 +163,7 @@ def _samples(
     facts["conversations"] += 1
     try:
         windows = make_windows(chat, conversation.messages, lengths, targets=config.data.targets)
-        rows = [encode_window(chat, window.messages, lengths.max_target_length) for window in windows]
+        rows = [encode_window(chat, w.messages, lengths.max_target_length, w.cut_replies) for w in windows]
     except DialogueError:
         facts["refused"] += 1
         return

@@ -1,18 +1,22 @@
 """Reading a dataset version: its manifest and its conversations."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.config import ConfigError
 from trainer.dialogues import Message
 
 FORMAT = "talkmill.version/1"
-BATCH_ROWS = 1_000
+COLUMNS = ["id", "conversation_id", "messages", "user"]
+PART_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,68 @@ class DatasetVersion:
         return str(self.manifest["digest"])
 
     def conversations(self) -> Iterator[Conversation]:
-        """All kept rows, in order; memory is bounded by a batch."""
+        """All kept rows, in order; memory is bounded by a part.
+
+        Raises:
+            ConfigError: a segment is damaged.
+        """
+        for part in self.parts():
+            yield from read_part(self.folder, part)
+
+    def parts(self) -> list["SegmentPart"]:
+        """The version in parts of equal size, in order."""
+        return [
+            SegmentPart(segment["path"], segment["sha256"], start, min(PART_ROWS, segment["rows"] - start))
+            for segment in self.manifest["segments"]
+            for start in range(0, segment["rows"], PART_ROWS)
+        ]
+
+    def conversations_and_groups(self) -> Iterator[tuple[list[str], list[str]]]:
+        """Of each segment, every row's conversation and group."""
         for segment in self.manifest["segments"]:
-            with pq.ParquetFile(self.folder / segment["path"]) as file:
-                columns = ["id", "conversation_id", "messages", "user"]
-                for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-                    yield from map(_conversation, batch.to_pylist())
+            table = _read(self.folder / segment["path"], ["conversation_id", "user"])
+            names = table["conversation_id"].to_pylist()
+            yield names, [_group(name, user) for name, user in zip(names, table["user"].to_pylist(), strict=True)]
+
+    def check_segment(self, path: str) -> None:
+        """Compares a segment with its checksum.
+
+        Raises:
+            ConfigError: it is missing, or another one.
+        """
+        (wanted,) = {segment["sha256"] for segment in self.manifest["segments"] if segment["path"] == path}
+        try:
+            with (self.folder / path).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigError(f"data.version: cannot read {path}: {error.strerror}") from None
+        if found != wanted:
+            raise ConfigError(f"data.version: {path} is not what the manifest says it is: damaged or exchanged")
+
+
+@dataclass(frozen=True)
+class SegmentPart:
+    """Consecutive rows of one segment of a version."""
+
+    segment: str
+    sha256: str
+    start: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """Says what is in it, by content: another version with this segment has the same part."""
+        return f"{self.sha256[:32]}-{self.start:08d}"
+
+
+def read_part(folder: Path, part: SegmentPart) -> Iterator[Conversation]:
+    """A part's rows, in order.
+
+    Raises:
+        ConfigError: the segment cannot be read.
+    """
+    table = _read(folder / part.segment, COLUMNS, part.start, part.rows)
+    yield from map(_conversation, table.to_pylist())
 
 
 def open_version(manifest: str) -> DatasetVersion:
@@ -77,7 +137,25 @@ def check_bounds(version: DatasetVersion, max_source_length: int, max_target_len
             raise ConfigError(f"data.{name}: the version was truncated to {bounds[name]}, {wanted} is beyond it")
 
 
+def _read(path: Path, columns: list[str], start: int = 0, rows: int | None = None) -> pa.Table:
+    """Some rows of a Parquet file, of which only the row groups that hold them are read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            sizes = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
+            end = sum(sizes) if rows is None else start + rows
+            firsts = list(accumulate(sizes, initial=0))
+            wanted = [i for i, size in enumerate(sizes) if firsts[i] < end and firsts[i] + size > start]
+            table = file.read_row_groups(wanted, columns, use_threads=False)
+            return table.slice(start - firsts[wanted[0]] if wanted else 0, end - start)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"data.version: cannot read {path.name}: {error}") from None
+
+
 def _conversation(row: dict[str, Any]) -> Conversation:
-    user_id = (row["user"] or {}).get("id")
-    group = f"user:{user_id}" if user_id else f"conversation:{row['conversation_id']}"
+    group = _group(row["conversation_id"], row["user"])
     return Conversation(row["id"], row["conversation_id"], group, row["messages"])
+
+
+def _group(conversation_id: str, user: dict[str, Any] | None) -> str:
+    user_id = (user or {}).get("id")
+    return f"user:{user_id}" if user_id else f"conversation:{conversation_id}"

@@ -44,7 +44,7 @@ class TruncateHistory(OperatorConfig):
 
 @operator(
     kind="truncate_history",
-    version=1,
+    version=2,
     scope="conversation",
     config=TruncateHistory,
     codes={
@@ -63,7 +63,7 @@ def truncate_history(dialogues: Dialogues, config: TruncateHistory, resources: R
     if long.is_empty():
         return ConversationProposals()
     chat = load_chat_tokenizer(config.tokenizer)
-    around = max(map(len, chat.layout(("system", "user", "assistant", "user")).pieces))
+    around = max(map(chat.most_tokens, chat.layout(("system", "user", "assistant", "user")).pieces))
     assert chat.one_token_a_byte_at_most
     assert around <= TEMPLATE_TOKENS
     long = long.join(_maybe_too_long(long, around, lengths), on="conversation", how="semi")

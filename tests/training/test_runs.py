@@ -15,6 +15,7 @@ import pytest
 
 from curation.command import curate
 from curation.recipe import parse_recipe
+from trainer.dialogues import encode_prompt
 
 CONFIG: dict[str, Any] = {
     "model": {"scratch": {"preset": "tiny", "hidden_size": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 800}},
@@ -85,7 +86,7 @@ def test_transformers_opens_the_model_and_its_logits_are_the_trainers(finished: 
     exported = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     with pytest.warns(UserWarning, match="single process"):
         trained, chat = load(finished / "run", finished / "run" / "checkpoints" / "step-24")
-    ids = torch.tensor([chat.generation_prompt([("user", "你好")])])
+    ids = torch.tensor([encode_prompt(chat, [{"role": "user", "content": "你好"}])])
     assert torch.equal(exported(ids).logits, trained(ids).logits)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     shown = tokenizer.apply_chat_template([{"role": "user", "content": "你好"}], add_generation_prompt=True)[

@@ -9,6 +9,7 @@ from trainer.dialogues import (
     DialogueError,
     Lengths,
     Message,
+    encode_prompt,
     encode_window,
     load_chat_tokenizer,
     make_windows,
@@ -53,14 +54,14 @@ def test_every_reply_is_learned_once_within_its_budget(
     learned = [window.turns[index] for window in windows for index in target_turns(window.messages)]
     assert learned == target_turns(messages)
     for window in windows:
-        row = encode_window(chat, window.messages, target)
+        row = encode_window(chat, window.messages, target, window.cut_replies)
         targets = [i for i, flag in enumerate(row.is_target) if flag]
         if not targets:
             continue
-        assert len(row.ids) <= source + target + 1
+        assert len(row.ids) <= source + target
         assert row.is_target[-1], "a row ends with its last learned token"
         last = target_turns(window.messages)[-1]
-        prompt = chat.generation_prompt([(m["role"], m["content"]) for m in window.messages[:last]])
+        prompt = encode_prompt(chat, window.messages[:last])
         assert row.ids[: len(prompt)] == prompt, "a reply's source is what chat would send"
         assert len(prompt) <= source
         kept = window.messages[1:] if messages[0]["role"] == "system" else window.messages
@@ -98,8 +99,8 @@ def test_an_oversized_turn_is_cut_on_its_left_and_a_long_reply_on_its_right(chat
     (window,) = make_windows(chat, messages, Lengths(128, 32))
     assert window.messages[0]["content"].endswith("结尾")
     assert messages[1]["content"].startswith(window.messages[1]["content"])
-    assert [cut.turn for cut in window.cuts] == [1, 0]
-    row = encode_window(chat, window.messages, 32)
+    assert [cut.turn for cut in window.cuts] == [0, 1]
+    row = encode_window(chat, window.messages, 32, window.cut_replies)
     assert row.ids[-1] != chat.eos_ids[0], "a cut reply does not get the end token"
     assert len(row.ids) <= 128 + 32
 
@@ -127,41 +128,3 @@ def test_a_template_that_refuses_the_roles_is_a_clear_error() -> None:
     strict = ChatTokenizer("strict", base.tokenizer.to_str(), {}, template)
     with pytest.raises(DialogueError, match="refuses the turns"):
         strict.layout(("user", "assistant"))
-
-
-def test_a_template_that_changes_the_past_is_refused() -> None:
-    template = (
-        "{% for m in messages %}{{ '[last]' if loop.last else '[old]' }}{{ m['role'] }}:"
-        "{{ m['content'] }}\n{% endfor %}"
-        "{% if add_generation_prompt %}[last]assistant:{% endif %}"
-    )
-    base = load_chat_tokenizer("deepseek")
-    unstable = ChatTokenizer("unstable", base.tokenizer.to_str(), {}, template)
-    with pytest.raises(DialogueError, match="differently"):
-        unstable.layout(("user", "assistant", "user", "assistant"))
-
-
-LLAMA3 = (
-    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
-    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
-
-
-def test_other_templates_keep_the_same_laws() -> None:
-    base = load_chat_tokenizer("deepseek")
-    base.tokenizer.add_special_tokens(["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"])
-    llama = ChatTokenizer("llama", base.tokenizer.to_str(), {"bos_token": "<｜begin▁of▁sentence｜>"}, LLAMA3)
-    row = encode_window(
-        llama,
-        [
-            {"role": "user", "content": "你好"},
-            {"role": "assistant", "content": "您好"},
-            {"role": "user", "content": "?"},
-        ],
-        9,
-    )
-    bos = llama.tokenizer.token_to_id("<｜begin▁of▁sentence｜>")
-    assert row.ids.count(bos) == 1
-    assert row.ids[-1] == llama.tokenizer.token_to_id("<|eot_id|>")
-    assert row.is_target[-1]
