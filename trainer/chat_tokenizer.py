@@ -79,6 +79,7 @@ class ChatTokenizer:
         parts = json.loads(tokenizer_json)
         self._plain = _without_marks(parts, self._marks)
         self._cached_tokens = lru_cache(maxsize=4096)(self._tokens)
+        self.cut_at_marks = lru_cache(maxsize=4096)(self._cut_at_marks)
         self._anchored = self._anchor()
         self.one_token_a_byte_at_most = _is_byte_level(parts) and self._anchored is None
         self.chat_template = ChatTemplate(self.template, self.special_tokens, self._mark_pattern)
@@ -176,7 +177,7 @@ class ChatTokenizer:
         (folder / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False, indent=2), "utf-8")
         (folder / "chat_template.jinja").write_text(self.template, "utf-8")
 
-    def cut_at_marks(self, text: str) -> list[tuple[str, Mark | None]]:
+    def _cut_at_marks(self, text: str) -> list[tuple[str, Mark | None]]:
         """A template's text, cut behind each of its marks; None where a last part has none."""
         parts, position = [], 0
         for found in self._mark_pattern.finditer(text):
