@@ -19,7 +19,7 @@ from curation.formats import SEGMENT_BYTES, Ingested, ingest, repeated_ids
 from curation.formats.cuts import Spread
 from curation.recipe import Recipe
 from curation.run import Result, SegmentResult, StageResult, close_version, curate_segment, decide, resume_segment
-from curation.segments import QUARANTINE_SCHEMA, file_sha256, write_json, write_parquet
+from curation.segments import ARROW, QUARANTINE_SCHEMA, file_sha256, write_json, write_parquet
 
 INGEST = ".ingest-"
 """Beginning of the names of folders that hold raw segments and stages while a run lasts."""
@@ -50,7 +50,7 @@ def curate(
     """
     as_of = as_of or datetime.now(UTC).date()
     shas = [file_sha256(path) for path in inputs]
-    settings = {"speakers": speakers, "columns": columns, "segment_bytes": segment_bytes}
+    settings = {"speakers": speakers, "columns": columns, "segment_bytes": segment_bytes, "suffix": ARROW}
     try:
         with _processes(workers) as spread:
             ingested = []

@@ -127,12 +127,6 @@ class Passage:
         }
 
 
-def write_arrow(frame: pl.DataFrame, path: Path) -> None:
-    """Writes a frame for the rest of a run, with a compression that costs next to nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.write_ipc(path, compression="lz4")
-
-
 def _users(conversations: pl.DataFrame, trace: pl.DataFrame) -> dict[int, dict[str, Any]]:
     """Each conversation's user, as tagged: the metadata's id, and the tags that the trace tells."""
     users: dict[int, dict[str, Any]] = {}

@@ -16,9 +16,9 @@ from typing import Any
 import polars as pl
 
 from curation.operator import Shard
-from curation.passage import FILES, Curated, Passage, write_arrow
+from curation.passage import FILES, Curated, Passage
 from curation.recipe import Recipe
-from curation.segments import digest_rows, file_sha256, write_json, write_parquet
+from curation.segments import digest_rows, file_sha256, scan_raw, write_arrow, write_json, write_parquet
 from curation.statistics import count_tags
 
 MANIFEST_FORMAT = "talkmill.version/1"
@@ -223,7 +223,7 @@ def sum_counts(counts: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> dic
 
 
 def _read_raw(raw: Path, ids: Mapping[int, str]) -> pl.DataFrame:
-    frame = pl.read_parquet(raw)
+    frame = scan_raw(raw).collect()
     if not ids:
         return frame
     new = pl.col("line").replace_strict(dict(ids), default=None, return_dtype=pl.String)
@@ -236,7 +236,7 @@ def _write(frame: pl.DataFrame, out: Path, name: str) -> Part:
 
 
 def _put(frame: pl.DataFrame, out: Path, name: str) -> Part:
-    write_arrow(frame, out / name)
+    write_arrow(frame, out / name, packed=True)
     return _part(out, name, frame.height)
 
 

@@ -68,7 +68,21 @@ TRACE_SCHEMA = pl.Schema(
         "score": pl.Float64,
     }
 )
-CHUNK_BYTES = 1 << 20
+ARROW, PARQUET = ".arrow", ".parquet"
+"""Ends of files' names: what lasts for one run, what is kept."""
+
+
+def scan_raw(path: Path) -> pl.LazyFrame:
+    """A raw segment, in either format."""
+    return pl.scan_ipc(path) if path.suffix == ARROW else pl.scan_parquet(path)
+
+
+def write_arrow(frame: pl.DataFrame, path: Path, *, packed: bool) -> None:
+    """Writes a frame for the rest of a run; `packed` where it is sent about, else it is mapped by whoever reads it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")  # the frame may be mapped from the file that is replaced
+    frame.write_ipc(temporary, compression="lz4" if packed else "uncompressed")
+    temporary.replace(path)
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:

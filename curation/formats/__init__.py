@@ -33,7 +33,7 @@ from curation.formats.messages import Record
 from curation.formats.readers import Item
 from curation.formats.records import KINDS
 from curation.formats.roles import Speakers
-from curation.segments import RAW_SCHEMA
+from curation.segments import PARQUET, RAW_SCHEMA
 
 __all__ = ["SEGMENT_BYTES", "Ingested", "RawSegment", "RecordError", "ingest", "repeated_ids"]
 
@@ -51,13 +51,15 @@ def ingest(
     segment_bytes: int = SEGMENT_BYTES,
     on_progress: Callable[[int], None] | None = None,
     spread: Spread = map,
+    suffix: str = PARQUET,
 ) -> Ingested:
     """Reads a file into `out/raw/00000.parquet…` and `out/quarantine.parquet`.
 
     `purpose` is conversations, or labels, pairs, preferences, lexicon, whose segments hold the columns of
     `records.KINDS`. `speakers` maps names to user, assistant, system or ignore, `columns` the file's column names to
     ours. `on_progress` is told how many decompressed bytes are read. `spread` may read cuts of JSON lines in other
-    processes; what is written is the same.
+    processes; what is written is the same. `suffix` is that of the raw segments: PARQUET, or ARROW for a run that
+    reads them at once.
 
     Raises:
         InputError: the file is empty, is nothing that is read here, or lacks a column.
@@ -71,10 +73,10 @@ def ingest(
     quarantine = Quarantine(out)
     segments = None
     if _is_read_in_cuts(detection, purpose, given):
-        segments = ingest_cuts(source, out, detection, sha256[:8], heard, segment_bytes, spread, on_progress)
+        segments = ingest_cuts(source, out, detection, sha256[:8], heard, segment_bytes, spread, on_progress, suffix)
     if segments is None:
         parsed = _parsed(items, detection, purpose, heard, given, out, warnings)
-        writer = _Writer(out, sha256, purpose, quarantine)
+        writer = _Writer(out, sha256, purpose, quarantine, suffix)
         for _, part in groupby(parsed, key=lambda item: item.offset // segment_bytes):
             offset = writer.add(part)
             if on_progress is not None:
@@ -133,10 +135,10 @@ def _parsed(
 class _Writer:
     """Writes segments and the quarantine, part by part, from records."""
 
-    def __init__(self, out: Path, sha256: str, purpose: str, quarantine: Quarantine) -> None:
+    def __init__(self, out: Path, sha256: str, purpose: str, quarantine: Quarantine, suffix: str) -> None:
         self.segments: list[RawSegment] = []
         self._quarantine = quarantine
-        self._out, self._sha256 = out, sha256
+        self._out, self._sha256, self._suffix = out, sha256, suffix
         self._schema = KINDS[purpose].schema if purpose in KINDS else RAW_SCHEMA
         self._parts = 0
 
@@ -154,7 +156,7 @@ class _Writer:
             else:
                 rows.append({"line": item.number, **item.value})
         if rows:
-            path = self._out / "raw" / f"{len(self.segments):05d}.parquet"
+            path = self._out / "raw" / f"{len(self.segments):05d}{self._suffix}"
             self.segments.append(write_segment(pl.DataFrame(rows, self._schema, orient="row"), path))
         self._quarantine.add(bad, f"{self._parts:05d}")
         self._parts += 1

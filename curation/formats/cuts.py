@@ -31,6 +31,8 @@ class Job:
     name: str
     """Of conversations without an id."""
     speakers: Speakers
+    suffix: str
+    """Of raw segments' names: their format."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,16 @@ def ingest_cuts(
     cut_bytes: int,
     spread: Spread,
     on_progress: Callable[[int], None] | None,
+    suffix: str,
 ) -> list[RawSegment] | None:
     """Writes the raw segments and the quarantine's parts; None if the file is better read record by record."""
     plain = _unpacked(source, detection.compression, out)
     cuts = find_cuts(plain.path, cut_bytes)
     if cuts is None:
         return None
-    jobs = [Job(plain.path, cut, out, index, detection.format, name, speakers) for index, cut in enumerate(cuts)]
+    jobs = [
+        Job(plain.path, cut, out, index, detection.format, name, speakers, suffix) for index, cut in enumerate(cuts)
+    ]
     segments = []
     for job, (segment, seen) in zip(jobs, spread(read_job, jobs), strict=True):
         speakers.meet(seen)
@@ -108,4 +113,4 @@ def read_job(job: Job) -> tuple[RawSegment | None, dict[str, str | None]]:
     Quarantine(job.out).add(found.bad, f"{job.number:05d}")
     if found.rows.is_empty():
         return None, job.speakers.seen
-    return write_segment(found.rows, job.out / "raw" / f"{job.number:05d}.parquet"), job.speakers.seen
+    return write_segment(found.rows, job.out / "raw" / f"{job.number:05d}{job.suffix}"), job.speakers.seen

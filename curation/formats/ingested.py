@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from curation.segments import QUARANTINE_SCHEMA, RAW_SCHEMA, write_parquet
+from curation.segments import ARROW, QUARANTINE_SCHEMA, RAW_SCHEMA, scan_raw, write_arrow, write_parquet
 
 QUARANTINE_PARTS = ".quarantine"
 """Folder of the quarantine's parts, until they are joined."""
@@ -39,8 +39,11 @@ class Ingested:
 
 
 def write_segment(frame: pl.DataFrame, path: Path) -> RawSegment:
-    """Writes a raw segment."""
-    write_parquet(frame, path)
+    """Writes a raw segment: Parquet, or Arrow's format where the path ends so."""
+    if path.suffix == ARROW:
+        write_arrow(frame, path, packed=False)
+    else:
+        write_parquet(frame, path)
     turns = int(frame["messages"].list.len().sum()) if frame.schema == RAW_SCHEMA else 0
     return RawSegment(path, frame.height, turns)
 
@@ -78,7 +81,7 @@ def repeated_ids(segments: Sequence[tuple[Path, str]]) -> list[dict[int, str]]:
     """
     if not segments:
         return []
-    ids = pl.concat([pl.scan_parquet(path).select("id") for path, _ in segments])
+    ids = pl.concat([scan_raw(path).select("id") for path, _ in segments])
     repeated = ids.group_by("id").len().filter(pl.col("len") > 1).select("id").collect(engine="streaming")["id"]
     seen: set[str] = set()
     renames: list[dict[int, str]] = []
@@ -86,7 +89,7 @@ def repeated_ids(segments: Sequence[tuple[Path, str]]) -> list[dict[int, str]]:
         renames.append({})
         if repeated.is_empty():
             continue
-        rows = pl.scan_parquet(path).select("id", "line").filter(pl.col("id").is_in(repeated.implode())).collect()
+        rows = scan_raw(path).select("id", "line").filter(pl.col("id").is_in(repeated.implode())).collect()
         for old, line in rows.iter_rows():
             new = old if old not in seen else f"{old}#{sha256[:8]}:{line}"
             while new in seen:
@@ -102,7 +105,7 @@ def rename_repeated(segments: Sequence[RawSegment], sha256: str) -> int:
     renames = repeated_ids([(segment.path, sha256) for segment in segments])
     for segment, ids in zip(segments, renames, strict=True):
         if ids:
-            frame = pl.read_parquet(segment.path)
+            frame = scan_raw(segment.path).collect()
             new = pl.col("line").replace_strict(ids, default=None, return_dtype=pl.String)
-            write_parquet(frame.with_columns(id=pl.coalesce(new, "id")), segment.path)
+            write_segment(frame.with_columns(id=pl.coalesce(new, "id")), segment.path)
     return sum(map(len, renames))

@@ -117,22 +117,21 @@ def _lines(content: bytes, first_line: int) -> pl.DataFrame:
     if not ends.size or ends[-1] < len(content):
         ends = np.append(ends, len(content))
     begins = np.concatenate([[0], ends[:-1]])
-    if not _is_utf8(content):
-        lines = (content[begin:end] for begin, end in zip(begins, ends, strict=True))
-        text = pl.Series([line.decode() if _is_utf8(line) else None for line in lines], dtype=pl.String)
-    else:
-        offsets = pa.py_buffer(np.append(begins, len(content)).astype(np.int64))
-        text = pl.Series(pa.LargeStringArray.from_buffers(len(ends), offsets, pa.py_buffer(content)))
+    buffers = [None, pa.py_buffer(np.append(begins, len(content)).astype(np.int64)), pa.py_buffer(content)]
+    binary = pl.Series(pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), buffers))
+    try:
+        text = binary.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        text = pl.Series([_decoded(line) for line in binary], dtype=pl.String)
     numbers = np.arange(first_line, first_line + len(ends))
     return pl.DataFrame({"line": numbers, "begin": begins, "end": ends, "text": text})
 
 
-def _is_utf8(content: bytes) -> bool:
+def _decoded(line: bytes) -> str | None:
     try:
-        content.decode()
+        return line.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return None
 
 
 def _plain_rows(lines: pl.DataFrame, form: str, speakers: Speakers, prefix: str) -> pl.DataFrame:
