@@ -20,6 +20,7 @@ from curation.errors import InputError
 from curation.formats import Ingested, ingest
 from curation.formats.json_array import read_elements
 from curation.formats.times import iso_time, seconds_of
+from curation.segments import ARROW, scan_raw
 
 CONVERSATIONS: list[dict[str, Any]] = [
     {
@@ -306,6 +307,18 @@ def test_repeated_ids_get_a_suffix_and_turns_of_a_megabyte_are_kept(tmp_path: Pa
     assert [name for name, _ in _turns(ingested)][-1] == f"c0#{'ab' * 4}:6"
     assert len(_turns(ingested)[-1][1][0][1]) == 350_000
     assert any("repeated" in warning for warning in ingested.warnings)
+
+
+def test_raw_segments_for_one_run_are_those_that_are_kept(tmp_path: Path) -> None:
+    repeated = _lines([*CONVERSATIONS, CONVERSATIONS[0], *CONVERSATIONS[1:]])
+    (tmp_path / "kept").mkdir()
+    kept = _ingest(repeated, tmp_path / "kept", segment_bytes=300)
+    made = _ingest(repeated, tmp_path, segment_bytes=300, suffix=ARROW)
+    frames = [scan_raw(segment.path).collect() for segment in made.segments]
+    assert len(frames) > 1
+    assert all(segment.path.suffix == ARROW for segment in made.segments)
+    assert [frame.rows() for frame in frames] == [pl.read_parquet(segment.path).rows() for segment in kept.segments]
+    assert made.warnings == kept.warnings != ()
 
 
 @pytest.mark.parametrize(
