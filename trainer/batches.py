@@ -55,9 +55,7 @@ def batches(
 
 def validation_batches(vectors: Vectors, *, micro_rows: int, capacity: int, rank: int, world: int) -> Iterator[Batch]:
     """Every held-out row once, split evenly; ranks get the same number of micro-batches."""
-    rows = [
-        _Placed(row, 0, segment.path) for segment in vectors.validation for row in read_rows(vectors.folder, segment)
-    ]
+    rows = [_Placed(row, 0, segment.path) for segment in vectors.validation for row in read_rows(vectors, segment)]
     size = micro_rows * world
     for start in range(0, len(rows), size):
         yield _batch(rows[start : start + size], micro_rows=micro_rows, capacity=capacity, rank=rank, world=world)
@@ -86,7 +84,7 @@ def _rows(vectors: Vectors, seed: int, start: int) -> Iterator[_Placed]:
 
 
 def _shuffled(vectors: Vectors, segment: Segment, seed: tuple[int, ...]) -> list[PackedRow]:
-    rows = list(read_rows(vectors.folder, segment))
+    rows = list(read_rows(vectors, segment))
     return [rows[index] for index in np.random.default_rng(seed).permutation(len(rows))]
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,10 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
 def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> TrainConfig:
     """Tokenizer, token vectors, resolved settings and manifest of a run."""
     chat = _tokenizer(config, version, run_dir)
-    vectors = vectorise(version, chat, config)
+    with _progress() as on_progress:
+        vectors = vectorise(version, chat, config, processes=len(os.sched_getaffinity(0)), on_progress=on_progress)
+    segment_tokens = {"segment_tokens": vectors.segment_tokens}
+    config = config.model_copy(update={"data": config.data.model_copy(update=segment_tokens)})
     _tell(chat, vectors, run_dir)
     if vectors.num_rows == 0:
         raise TrainingError("no reply to learn: no target token is left in the version under these settings")
@@ -74,6 +77,20 @@ def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> Tra
     }
     write_json(run_dir / "manifest.json", manifest)
     return resolved
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar of the tokenising, where somebody looks at a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("tokenising", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _tokenizer(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> ChatTokenizer:

@@ -25,13 +25,13 @@ import pyarrow as pa
 
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import Data
-from trainer.dialogues import DialogueError, EncodedRow, Lengths, encode_window, make_windows
+from trainer.dialogues import DIALOGUES_VERSION, DialogueError, EncodedRow, Lengths, encode_window, make_windows
 from trainer.records import TrainingError
 from trainer.run_lock import die_with_parent
 from trainer.version import DatasetVersion, SegmentPart, read_part
 
 CODE_VERSION = 2
-"""Raised with every change of what samples come out; a change of how dialogues become tokens raises it too."""
+"""Raised with every change of what samples come out; `DIALOGUES_VERSION` tells how dialogues become tokens."""
 MIN_PARTS_A_PROCESS = 2
 """A process needs about a second to start, as long as it tokenises a part."""
 STALE_S = 3_600.0
@@ -99,8 +99,8 @@ class Tokenised:
 def token_folder(root: Path, chat: ChatTokenizer, data: Data) -> Path:
     """Where tokens made with this tokenizer, template, lengths and code lie."""
     parts = [
-        CODE_VERSION, chat.fingerprint, data.max_source_length, data.max_target_length, data.min_history_ratio,
-        data.targets, data.loss_on,
+        CODE_VERSION, DIALOGUES_VERSION, chat.fingerprint, data.max_source_length, data.max_target_length,
+        data.min_history_ratio, data.targets, data.loss_on,
     ]  # fmt: skip
     return root / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

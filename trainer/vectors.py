@@ -1,45 +1,46 @@
-"""Token vectors: conversations are tokenised and packed once, and memory-mapped ever after.
+"""Token vectors: a version's samples split for validation, cut into segments and packed into rows.
 
-The cache key covers the data's digest, the tokenizer's bytes, the template, the lengths and this code's version: what
-could change a token changes the key. A segment holds about `segment_tokens` tokens of packed rows.
+The tokens themselves lie in the token cache; here is only an index, which says where each segment's samples are. A segment
+is a run of samples of about `segment_tokens` tokens, what one process holds at once. Its rows are packed when it is
+opened: packing is deterministic, and fast beside training on what was packed.
 """
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import MAX_SEGMENT_TOKENS, TrainConfig
-from trainer.dialogues import ChatTokenizer, DialogueError, EncodedRow, Lengths, encode_window, make_windows
 from trainer.packing import pack
-from trainer.version import Conversation, DatasetVersion
+from trainer.records import TrainingError
+from trainer.splitting import Holdout, choose_holdout
+from trainer.token_cache import CODE_VERSION, Piece, Tokenised, appear, token_folder, tokenise
+from trainer.version import DatasetVersion
 
-CODE_VERSION = 1
-"""Raised with every change of what rows come out."""
 MIN_SEGMENT_TOKENS = 65_536
-SCHEMA = pa.schema(
-    [
-        ("ids", pa.list_(pa.int32())),
-        ("is_target", pa.list_(pa.bool_())),
-        ("lengths", pa.list_(pa.int32())),
-        ("num_targets", pa.int32()),
-    ]
-)
-"""A packed row: tokens, which of them are learned, and the length of each sample in it."""
+"""Smaller segments would hold too few samples to fill rows well."""
+SEGMENTS_WANTED = 64
+Split = Literal["train", "validation"]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A file of packed rows."""
+    """A run of samples that are packed together."""
 
-    path: str
+    name: str
+    split: Split
+    start: int
+    """The first sample's place among all of the version's samples; samples of the other split in between are left out."""
+    stop: int
+    samples: int
     rows: int
     tokens: int
     target_tokens: int
@@ -50,11 +51,14 @@ class Vectors:
     """A version's rows for training and for validation."""
 
     folder: Path
+    pieces: tuple[Piece, ...]
+    holdout: Holdout
+    row_tokens: int
+    packing: bool
     train: tuple[Segment, ...]
     validation: tuple[Segment, ...]
     facts: dict[str, Any] = field(default_factory=dict)
-    """Counts of samples, windows, cuts and conversations left out."""
-    reused: bool = False
+    """Counts of samples, windows, cuts and conversations left out, and the reasons of some of those."""
 
     @property
     def num_rows(self) -> int:
@@ -67,6 +71,11 @@ class Vectors:
         tokens = sum(segment.tokens for segment in (*self.train, *self.validation))
         return tokens / max(1, self.facts["samples"])
 
+    def fill(self, segments: Sequence[Segment]) -> float | None:
+        """Share of the segments' rows that is tokens; the rest is padding."""
+        rows = sum(segment.rows for segment in segments)
+        return round(sum(segment.tokens for segment in segments) / (rows * self.row_tokens), 4) if rows else None
+
 
 @dataclass(frozen=True)
 class PackedRow:
@@ -75,144 +84,196 @@ class PackedRow:
     ids: np.ndarray
     is_target: np.ndarray
     lengths: np.ndarray
-    num_targets: int
+    records: tuple[str, ...]
+    """The version's row that each sample is from."""
+
+
+class OpenSegment:
+    """A segment's rows. Tokens stay in the memory-mapped cache until a row is asked for."""
+
+    def __init__(self, vectors: Vectors, segment: Segment) -> None:
+        """Raises TrainingError where a file of the cache was damaged."""
+        ends = list(accumulate(piece.samples for piece in vectors.pieces))
+        first = bisect_right(ends, segment.start)
+        places, lengths, targets = [], [], []
+        self._batches: dict[int, pa.RecordBatch] = {}
+        for index in range(first, len(vectors.pieces)):
+            begin = ends[index] - vectors.pieces[index].samples
+            if begin >= segment.stop:
+                break
+            batch = self._batches[index] = vectors.pieces[index].open(vectors.folder)
+            rows = np.arange(max(0, segment.start - begin), min(batch.num_rows, segment.stop - begin))
+            rows = rows[vectors.holdout.holds(batch["group"].to_numpy()[rows]) == (segment.split == "validation")]
+            places.append(np.stack([np.full(len(rows), index), rows], 1))
+            lengths.append(np.diff(batch["ids"].offsets.to_numpy())[rows])
+            targets.append(batch["num_targets"].to_numpy()[rows])
+        self._places = np.concatenate(places)
+        sizes = np.concatenate(lengths)
+        self._rows = arrange(sizes.tolist(), vectors.row_tokens, packing=vectors.packing)
+        self.tokens = [int(sizes[row].sum()) for row in self._rows]
+        """Of each row."""
+        num_targets = np.concatenate(targets)
+        self.target_tokens = [int(num_targets[row].sum()) for row in self._rows]
+        """Of each row."""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> PackedRow:
+        """A row's tokens, copied."""
+        ids, masks, records = [], [], []
+        for piece, sample in self._places[self._rows[index]].tolist():
+            batch = self._batches[piece]
+            ids.append(batch["ids"][sample].values.to_numpy())
+            masks.append(batch["is_target"][sample].values.to_numpy(zero_copy_only=False))
+            records.append(batch["id"][sample].as_py())
+        lengths = np.array([len(part) for part in ids])
+        return PackedRow(np.concatenate(ids), np.concatenate(masks), lengths, tuple(records))
+
+
+def arrange(lengths: Sequence[int], row_tokens: int, *, packing: bool) -> list[list[int]]:
+    """Indices of the samples of each row."""
+    return pack(lengths, row_tokens) if packing else [[index] for index in range(len(lengths))]
 
 
 def vectorise(
-    version: DatasetVersion, chat: ChatTokenizer, config: TrainConfig, on_progress: Callable[[int], None] | None = None
-) -> Vectors:
-    """Makes a version's token vectors, or finds those made before.
+    version: DatasetVersion,
+    chat: ChatTokenizer,
+    config: TrainConfig,
+    *,
+    processes: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Vectors, Tokenised]:
+    """Makes a version's token vectors, or finds those made before; what is damaged is made anew.
 
-    `on_progress` is told how many conversations are done, now and then.
+    Raises:
+        ConfigError: the version is damaged.
+        TrainingError: a process that tokenised was killed.
     """
-    root = Path(config.data.cache_dir) if config.data.cache_dir else version.folder / "vectors"
-    key = _key(version, chat, config)
-    folder = root / key
-    if (folder / "index.json").exists():
-        return _open(folder, reused=True)
-    temporary = root / f".{key}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    held_out = _held_out_groups(version, config)
-    writers = {split: _Writer(temporary, split, config, version) for split in ("train", "validation")}
-    facts = dict.fromkeys(("conversations", "windows", "samples", "cuts", "without_target", "refused"), 0)
-    for done, conversation in enumerate(version.conversations(), 1):
-        split = "validation" if conversation.group in held_out else "train"
-        for row in _samples(conversation, chat, config, facts):
-            writers[split].add(row)
-        if on_progress is not None and done % 1000 == 0:
-            on_progress(done)
-    segments = {split: [asdict(segment) for segment in writer.close()] for split, writer in writers.items()}
-    (temporary / "index.json").write_text(json.dumps({**segments, "facts": facts}))
-    if folder.exists():
-        shutil.rmtree(temporary)
-    else:
-        temporary.rename(folder)
-    return _open(folder, reused=False)
+    tokenised = tokenise(
+        version, chat, config.data, cache_root(version, config), processes=processes, on_progress=on_progress
+    )
+    tokens = sum(piece.tokens for piece in tokenised.pieces)
+    path = _index_path(version, chat, config, segment_tokens(config, tokens))
+    found = _read_index(path)
+    if found is None or found.pieces != tokenised.pieces:
+        found = _make_index(version, config, tokenised)
+        appear(path, json.dumps(asdict(found), default=str, ensure_ascii=False).encode())
+    return found, tokenised
 
 
-def read_rows(folder: Path, segment: Segment) -> Iterator[PackedRow]:
-    """A segment's rows, memory-mapped."""
-    with pa.memory_map(str(folder / segment.path)) as source:
-        table = pa.ipc.open_file(source).read_all()
-        for index in range(table.num_rows):
-            yield PackedRow(
-                np.array(table["ids"][index].values),
-                table["is_target"][index].values.to_numpy(zero_copy_only=False),
-                np.array(table["lengths"][index].values),
-                table["num_targets"][index].as_py(),
-            )
+def open_vectors(version: DatasetVersion, chat: ChatTokenizer, config: TrainConfig) -> Vectors:
+    """The vectors that the launcher has made; `config` is resolved.
+
+    Raises:
+        TrainingError: they are gone.
+    """
+    path = _index_path(version, chat, config, segment_tokens(config, 0))
+    found = _read_index(path)
+    if found is None:
+        raise TrainingError(f"the token cache has lost {path}; the next run makes it anew")
+    return found
 
 
-def _open(folder: Path, *, reused: bool) -> Vectors:
-    index = json.loads((folder / "index.json").read_text())
-    train, validation = (tuple(Segment(**s) for s in index[split]) for split in ("train", "validation"))
-    return Vectors(folder, train, validation, index["facts"], reused)
+def cache_root(version: DatasetVersion, config: TrainConfig) -> Path:
+    """Where a run's token cache lies."""
+    return Path(config.data.cache_dir) if config.data.cache_dir else version.folder / "vectors"
 
 
-def _key(version: DatasetVersion, chat: ChatTokenizer, config: TrainConfig) -> str:
-    data = config.data.model_dump(exclude={"version", "cache_dir"})
-    parts = [CODE_VERSION, version.digest, chat.fingerprint, data, config.run.seed]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+def segment_tokens(config: TrainConfig, tokens: int) -> int:
+    """`data.segment_tokens`, resolved for data of so many tokens."""
+    if config.data.segment_tokens != "auto":
+        return config.data.segment_tokens
+    return min(MAX_SEGMENT_TOKENS, max(MIN_SEGMENT_TOKENS, tokens // SEGMENTS_WANTED))
 
 
-def _held_out_groups(version: DatasetVersion, config: TrainConfig) -> set[str]:
-    """Groups of the validation split: chosen by ids and seed only, so that other lengths share it."""
-    if config.data.validation_share == 0:
-        return set()
-    sizes: dict[str, int] = {}
-    for conversation in version.conversations():
-        sizes[conversation.group] = sizes.get(conversation.group, 0) + 1
-    total = sum(sizes.values())
-    wanted = min(max(20, round(config.data.validation_share * total)), 2000, total // 5)
-    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{config.run.seed}:{group}".encode()).digest())
-    chosen: set[str] = set()
-    count = 0
-    for group in order:
-        if count >= wanted:
-            break
-        chosen.add(group)
-        count += sizes[group]
-    return chosen
+def _index_path(version: DatasetVersion, chat: ChatTokenizer, config: TrainConfig, segment_size: int) -> Path:
+    content = [(segment["sha256"], segment["rows"]) for segment in version.manifest["segments"]]
+    settings = [segment_size, config.data.packing, config.data.validation_share, config.run.seed]
+    key = hashlib.sha256(json.dumps([CODE_VERSION, version.digest, content, settings]).encode()).hexdigest()[:32]
+    return token_folder(cache_root(version, config), chat, config.data) / f"index-{key}.json"
 
 
-def _samples(
-    conversation: Conversation, chat: ChatTokenizer, config: TrainConfig, facts: dict[str, int]
-) -> Iterable[EncodedRow]:
-    lengths = Lengths(config.data.max_source_length, config.data.max_target_length, config.data.min_history_ratio)
-    facts["conversations"] += 1
+def _read_index(path: Path) -> Vectors | None:
     try:
-        windows = make_windows(chat, conversation.messages, lengths, targets=config.data.targets)
-        rows = [encode_window(chat, w.messages, lengths.max_target_length, w.cut_replies) for w in windows]
-    except DialogueError:
-        facts["refused"] += 1
-        return
-    facts["windows"] += len(windows)
-    facts["cuts"] += sum(len(window.cuts) for window in windows)
-    for row in rows:
-        if any(row.is_target):
-            facts["samples"] += 1
-            yield row
-        else:
-            facts["without_target"] += 1
+        found = json.loads(path.read_text("utf-8"))
+        return Vectors(
+            **{
+                **found,
+                "folder": path.parent,
+                "pieces": tuple(Piece(**piece) for piece in found["pieces"]),
+                "holdout": Holdout(**found["holdout"]),
+                "train": tuple(Segment(**segment) for segment in found["train"]),
+                "validation": tuple(Segment(**segment) for segment in found["validation"]),
+            }
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
-class _Writer:
-    """Collects samples until a segment is full, packs them and writes them."""
+def _make_index(version: DatasetVersion, config: TrainConfig, tokenised: Tokenised) -> Vectors:
+    holdout = choose_holdout(version, config.data.validation_share, config.run.seed)
+    size = segment_tokens(config, sum(piece.tokens for piece in tokenised.pieces))
+    splits: dict[Split, list[Segment]] = {"train": [], "validation": []}
+    cutters = {split: _Cutter(split, size, config) for split in splits}
+    base = 0
+    for piece in tokenised.pieces:
+        batch = piece.open(tokenised.folder)
+        lengths, targets = np.diff(batch["ids"].offsets.to_numpy()), batch["num_targets"].to_numpy()
+        held = holdout.holds(batch["group"].to_numpy())
+        for split, cutter in cutters.items():
+            rows = np.flatnonzero(held == (split == "validation"))
+            splits[split] += cutter.add(base + rows, lengths[rows], targets[rows])
+        base += piece.samples
+    for split, cutter in cutters.items():
+        splits[split] += cutter.close()
+    return Vectors(
+        tokenised.folder,
+        tokenised.pieces,
+        holdout,
+        config.row_tokens,
+        config.data.packing,
+        tuple(splits["train"]),
+        tuple(splits["validation"]),
+        _facts(tokenised.pieces),
+    )
 
-    def __init__(self, folder: Path, split: str, config: TrainConfig, version: DatasetVersion) -> None:
-        self._folder, self._split, self._capacity = folder, split, config.row_tokens
-        size = sum(segment["bytes"] for segment in version.manifest["segments"])
-        auto = min(MAX_SEGMENT_TOKENS, max(MIN_SEGMENT_TOKENS, size // 64))
-        self._segment_tokens = auto if config.data.segment_tokens == "auto" else config.data.segment_tokens
-        self._samples: list[EncodedRow] = []
+
+def _facts(pieces: Sequence[Piece]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"samples": sum(piece.samples for piece in pieces)}
+    for name in pieces[0].counts if pieces else ():
+        facts[name] = sum(piece.counts[name] for piece in pieces)
+    refusals = {record: reason for piece in pieces for record, reason in piece.refusals.items()}
+    return facts | {"refusals": dict(list(refusals.items())[:5])}
+
+
+class _Cutter:
+    """Cuts one split's samples, as they come, into segments."""
+
+    def __init__(self, split: Split, size: int, config: TrainConfig) -> None:
+        self._split, self._size, self._config = split, size, config
+        self._places: list[int] = []
+        self._lengths: list[int] = []
+        self._targets = 0
         self._tokens = 0
-        self._segments: list[Segment] = []
+        self._num_segments = 0
 
-    def add(self, row: EncodedRow) -> None:
-        assert len(row.ids) <= self._capacity
-        self._samples.append(row)
-        self._tokens += len(row.ids)
-        if self._tokens >= self._segment_tokens:
-            self._flush()
+    def add(self, places: np.ndarray, lengths: np.ndarray, targets: np.ndarray) -> Iterator[Segment]:
+        for place, length, target in zip(places.tolist(), lengths.tolist(), targets.tolist(), strict=True):
+            self._places.append(place)
+            self._lengths.append(length)
+            self._targets += target
+            self._tokens += length
+            if self._tokens >= self._size:
+                yield from self.close()
 
-    def close(self) -> list[Segment]:
-        if self._samples:
-            self._flush()
-        return self._segments
-
-    def _flush(self) -> None:
-        rows = pack([len(sample.ids) for sample in self._samples], self._capacity)
-        columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-        for row in rows:
-            samples = [self._samples[index] for index in row]
-            columns["ids"].append([token for sample in samples for token in sample.ids])
-            columns["is_target"].append([flag for sample in samples for flag in sample.is_target])
-            columns["lengths"].append([len(sample.ids) for sample in samples])
-            columns["num_targets"].append(sum(sum(sample.is_target) for sample in samples))
-        path = f"{self._split}-{len(self._segments):05d}.arrow"
-        table = pa.table(columns, schema=SCHEMA)
-        with pa.OSFile(str(self._folder / path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            writer.write_table(table)
-        self._segments.append(Segment(path, len(rows), self._tokens, sum(columns["num_targets"])))
-        self._samples, self._tokens = [], 0
+    def close(self) -> Iterator[Segment]:
+        if not self._places:
+            return
+        rows = len(arrange(self._lengths, self._config.row_tokens, packing=self._config.data.packing))
+        yield Segment(
+            f"{self._split}-{self._num_segments:05d}", self._split, self._places[0], self._places[-1] + 1,
+            len(self._places), rows, self._tokens, self._targets,
+        )  # fmt: skip
+        self._num_segments += 1
+        self._places, self._lengths, self._targets, self._tokens = [], [], 0, 0
