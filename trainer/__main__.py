@@ -30,8 +30,11 @@ def train_parser() -> argparse.ArgumentParser:
         prog="talkmill train", description="Fine-tune on a dataset version; given a run directory that exists, resume."
     )
     parser.add_argument("config", type=Path, metavar="CONFIG.json", help="settings of the run")
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN_DIR", help="run directory")
+    parser.add_argument("--out", type=Path, metavar="RUN_DIR", help="run directory")
     parser.add_argument("--nproc", type=int, help="processes on this machine (default: run.nproc of the config)")
+    parser.add_argument(
+        "--show", type=int, metavar="N", help="print the first N samples, learned tokens marked, and train nothing"
+    )
     return parser
 
 
@@ -39,6 +42,17 @@ def _train(given: Sequence[str]) -> int:
     options = train_parser().parse_args(given)
     if options.nproc is not None and options.nproc < 1:
         raise ConfigError("--nproc must be at least 1")
+    if options.show is not None:
+        if options.show < 1:
+            raise ConfigError("--show must be at least 1")
+        from rich.console import Console
+
+        from trainer.viewer import show
+
+        show(options.config, options.show, Console())
+        return 0
+    if options.out is None:
+        raise ConfigError("--out RUN_DIR is missing: where the run's checkpoints and its model go")
     from trainer.launcher import launch
 
     return launch(options.config, options.out, options.nproc)

@@ -58,7 +58,7 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
 
 def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> TrainConfig:
     """Tokenizer, token vectors, resolved settings and manifest of a run."""
-    chat = _tokenizer(config, version, run_dir)
+    chat = open_tokenizer(config, version, run_dir / "tokenizer")
     with _progress() as on_progress:
         vectors = vectorise(version, chat, config, processes=len(os.sched_getaffinity(0)), on_progress=on_progress)
     segment_tokens = {"segment_tokens": vectors.segment_tokens}
@@ -93,9 +93,12 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _tokenizer(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> ChatTokenizer:
-    """The run's tokenizer, saved with it: the base's own, or one trained on the version's text."""
-    folder = run_dir / "tokenizer"
+def open_tokenizer(config: TrainConfig, version: DatasetVersion, folder: Path) -> ChatTokenizer:
+    """The run's tokenizer, kept in `folder`: the base's own, or one trained on the version's text.
+
+    Raises:
+        ConfigError: the base's tokenizer cannot be used.
+    """
     if not (folder / "tokenizer_config.json").exists():
         if config.model.base is not None:
             try:

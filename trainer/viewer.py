@@ -1,0 +1,95 @@
+"""`talkmill train CONFIG.json --show N`: the first samples of a run, with what is learned of each marked.
+
+On a terminal learned tokens are green; elsewhere they stand between ⟦ and ⟧. Nothing is trained or kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.text import Text
+
+from trainer.chat_tokenizer import ChatTokenizer
+from trainer.config import TrainConfig, load_config
+from trainer.dialogues import DialogueError, EncodedRow, Lengths, Window, encode_window, make_windows
+from trainer.launcher import open_tokenizer
+from trainer.version import DatasetVersion, check_bounds, open_version
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A window of a conversation and its tokens; or why there are none."""
+
+    conversation: str
+    window: Window | None = None
+    row: EncodedRow | None = None
+    refusal: str | None = None
+
+
+def show(config_path: Path, num_samples: int, console: Console) -> None:
+    """Prints the first samples.
+
+    Raises:
+        ConfigError: the settings, the version or the base cannot be used.
+    """
+    config = load_config(config_path)
+    version = open_version(config.data.version)
+    check_bounds(version, config.data.max_source_length, config.data.max_target_length)
+    with TemporaryDirectory() as folder:
+        chat = open_tokenizer(config, version, Path(folder))
+    console.print(
+        f"template: {'its own' if chat.has_own_template else 'ChatML'}, {chat.vocab_size} token ids", style="dim"
+    )
+    if chat.default_system is not None:
+        console.print("the template adds a system prompt of its own, which counts as source", style="dim")
+    for number, sample in enumerate(islice(samples(config, version, chat), num_samples), 1):
+        console.rule(f"{number}: {sample.conversation}", align="left")
+        console.print(_summary(sample, config), style="dim")
+        if sample.row is not None:
+            console.print(marked(chat, sample.row, is_coloured=console.is_terminal), soft_wrap=True)
+
+
+def samples(config: TrainConfig, version: DatasetVersion, chat: ChatTokenizer) -> Iterator[Sample]:
+    """The version's samples, in its order."""
+    data = config.data
+    lengths = Lengths(data.max_source_length, data.max_target_length, data.min_history_ratio)
+    for conversation in version.conversations():
+        try:
+            for window in make_windows(chat, conversation.messages, lengths, targets=data.targets):
+                row = encode_window(chat, window.messages, data.max_target_length, window.cut_replies)
+                yield Sample(conversation.id, window, row)
+        except DialogueError as error:
+            yield Sample(conversation.id, refusal=str(error))
+
+
+def marked(chat: ChatTokenizer, row: EncodedRow, *, is_coloured: bool) -> Text:
+    """The text of a sample's tokens, special ones included, with the learned ones marked."""
+    text = Text()
+    for is_learned, run in groupby(zip(row.ids, row.is_target, strict=True), key=lambda pair: pair[1]):
+        said = chat.tokenizer.decode([token for token, _ in run], skip_special_tokens=False)
+        if not is_learned:
+            text.append(said, style="dim" if is_coloured else "")
+        else:
+            text.append(said if is_coloured else f"⟦{said}⟧", style="bold green" if is_coloured else "")
+    return text
+
+
+def _summary(sample: Sample, config: TrainConfig) -> str:
+    if sample.window is None or sample.row is None:
+        return f"left out: {sample.refusal}"
+    row, window = sample.row, sample.window
+    learned = sum(row.is_target)
+    if not learned:
+        return "left out: no token of it is learned"
+    parts = [f"{len(row.ids)} of {config.row_tokens} tokens, {learned} learned", f"turns {_ranges(window.turns)}"]
+    parts += [f"turn {cut.turn} cut by {cut.end - cut.start} characters" for cut in window.cuts]
+    return "; ".join(parts)
+
+
+def _ranges(turns: tuple[int, ...]) -> str:
+    """Consecutive turns told by the first and the last: 0, 4-9."""
+    runs = [[turn for _, turn in run] for _, run in groupby(enumerate(turns), key=lambda pair: pair[1] - pair[0])]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
