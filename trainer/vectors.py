@@ -1,18 +1,17 @@
-"""Token vectors: a version's samples split for validation, cut into segments and packed into rows.
+"""Token vectors: what a run learns from, as rows packed with samples, in segments that are memory-mapped one by one.
 
-The tokens themselves lie in the token cache; here is only an index, which says where each segment's samples are. A segment
-is a run of samples of about `segment_tokens` tokens, what one process holds at once. Its rows are packed when it is
-opened: packing is deterministic, and fast beside training on what was packed.
+Samples come from the token cache; here they are split into training and validation and packed. A segment is a file of
+rows that say which samples of which file of the cache stand in them, so other seeds and segment sizes cost no tokens.
+The key covers all that could change a row: what could change a token is in the names of the cache's files.
 """
 
 import hashlib
 import json
-from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import accumulate
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,29 +20,27 @@ from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import MAX_SEGMENT_TOKENS, TrainConfig
 from trainer.packing import pack
 from trainer.records import TrainingError
-from trainer.splitting import Holdout, choose_holdout
-from trainer.token_cache import CODE_VERSION, Piece, Tokenised, appear, token_folder, tokenise
+from trainer.token_cache import Piece, Tokenised, appear, group_hashes, tokenise
 from trainer.version import DatasetVersion
 
+CODE_VERSION = 2
+"""Raised with every change of the rows that come out of the same samples."""
 MIN_SEGMENT_TOKENS = 65_536
-"""Smaller segments would hold too few samples to fill rows well."""
-SEGMENTS_WANTED = 64
-Split = Literal["train", "validation"]
+MIN_HELD_OUT, MAX_HELD_OUT, MAX_HELD_OUT_SHARE = 20, 2_000, 0.2
+SPLITS = ("train", "validation")
+SCHEMA = pa.schema([("pieces", pa.list_(pa.int32())), ("samples", pa.list_(pa.int32())), ("num_targets", pa.int32())])
+"""A packed row: of each sample in it, the file of the token cache and its place there; how many tokens are learned."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of samples that are packed together."""
+    """A file of packed rows."""
 
-    name: str
-    split: Split
-    start: int
-    """The first sample's place among all of the version's samples; samples of the other split in between are left out."""
-    stop: int
-    samples: int
+    path: str
     rows: int
     tokens: int
     target_tokens: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -51,14 +48,15 @@ class Vectors:
     """A version's rows for training and for validation."""
 
     folder: Path
+    """Of the segments."""
+    token_folder: Path
     pieces: tuple[Piece, ...]
-    holdout: Holdout
-    row_tokens: int
-    packing: bool
     train: tuple[Segment, ...]
     validation: tuple[Segment, ...]
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Counts of samples, windows, cuts and conversations left out, and the reasons of some of those."""
+    segment_tokens: int
+    facts: dict[str, Any]
+    """Counts of samples, windows, cuts, conversations left out, and reasons for some of those."""
+    reused: bool
 
     @property
     def num_rows(self) -> int:
@@ -71,11 +69,6 @@ class Vectors:
         tokens = sum(segment.tokens for segment in (*self.train, *self.validation))
         return tokens / max(1, self.facts["samples"])
 
-    def fill(self, segments: Sequence[Segment]) -> float | None:
-        """Share of the segments' rows that is tokens; the rest is padding."""
-        rows = sum(segment.rows for segment in segments)
-        return round(sum(segment.tokens for segment in segments) / (rows * self.row_tokens), 4) if rows else None
-
 
 @dataclass(frozen=True)
 class PackedRow:
@@ -84,56 +77,14 @@ class PackedRow:
     ids: np.ndarray
     is_target: np.ndarray
     lengths: np.ndarray
-    records: tuple[str, ...]
-    """The version's row that each sample is from."""
+    num_targets: int
 
 
-class OpenSegment:
-    """A segment's rows. Tokens stay in the memory-mapped cache until a row is asked for."""
-
-    def __init__(self, vectors: Vectors, segment: Segment) -> None:
-        """Raises TrainingError where a file of the cache was damaged."""
-        ends = list(accumulate(piece.samples for piece in vectors.pieces))
-        first = bisect_right(ends, segment.start)
-        places, lengths, targets = [], [], []
-        self._batches: dict[int, pa.RecordBatch] = {}
-        for index in range(first, len(vectors.pieces)):
-            begin = ends[index] - vectors.pieces[index].samples
-            if begin >= segment.stop:
-                break
-            batch = self._batches[index] = vectors.pieces[index].open(vectors.folder)
-            rows = np.arange(max(0, segment.start - begin), min(batch.num_rows, segment.stop - begin))
-            rows = rows[vectors.holdout.holds(batch["group"].to_numpy()[rows]) == (segment.split == "validation")]
-            places.append(np.stack([np.full(len(rows), index), rows], 1))
-            lengths.append(np.diff(batch["ids"].offsets.to_numpy())[rows])
-            targets.append(batch["num_targets"].to_numpy()[rows])
-        self._places = np.concatenate(places)
-        sizes = np.concatenate(lengths)
-        self._rows = arrange(sizes.tolist(), vectors.row_tokens, packing=vectors.packing)
-        self.tokens = [int(sizes[row].sum()) for row in self._rows]
-        """Of each row."""
-        num_targets = np.concatenate(targets)
-        self.target_tokens = [int(num_targets[row].sum()) for row in self._rows]
-        """Of each row."""
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def row(self, index: int) -> PackedRow:
-        """A row's tokens, copied."""
-        ids, masks, records = [], [], []
-        for piece, sample in self._places[self._rows[index]].tolist():
-            batch = self._batches[piece]
-            ids.append(batch["ids"][sample].values.to_numpy())
-            masks.append(batch["is_target"][sample].values.to_numpy(zero_copy_only=False))
-            records.append(batch["id"][sample].as_py())
-        lengths = np.array([len(part) for part in ids])
-        return PackedRow(np.concatenate(ids), np.concatenate(masks), lengths, tuple(records))
-
-
-def arrange(lengths: Sequence[int], row_tokens: int, *, packing: bool) -> list[list[int]]:
-    """Indices of the samples of each row."""
-    return pack(lengths, row_tokens) if packing else [[index] for index in range(len(lengths))]
+class _Sample(NamedTuple):
+    piece: int
+    index: int
+    length: int
+    num_targets: int
 
 
 def vectorise(
@@ -143,137 +94,168 @@ def vectorise(
     *,
     processes: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[Vectors, Tokenised]:
-    """Makes a version's token vectors, or finds those made before; what is damaged is made anew.
+) -> Vectors:
+    """Makes a version's token vectors, or finds those made before; what was cut short goes on where it was.
+
+    `on_progress` hears how many rows of the version are tokenised, and of how many.
 
     Raises:
-        ConfigError: the version is damaged.
+        ConfigError: a segment of the version is damaged.
         TrainingError: a process that tokenised was killed.
     """
-    tokenised = tokenise(
-        version, chat, config.data, cache_root(version, config), processes=processes, on_progress=on_progress
-    )
-    tokens = sum(piece.tokens for piece in tokenised.pieces)
-    path = _index_path(version, chat, config, segment_tokens(config, tokens))
-    found = _read_index(path)
-    if found is None or found.pieces != tokenised.pieces:
-        found = _make_index(version, config, tokenised)
-        appear(path, json.dumps(asdict(found), default=str, ensure_ascii=False).encode())
-    return found, tokenised
+    root = Path(config.data.cache_dir) if config.data.cache_dir else version.folder / "vectors"
+    tokens = tokenise(version, chat, config.data, root, processes=processes, on_progress=on_progress)
+    total = sum(piece.tokens for piece in tokens.pieces)
+    auto = min(MAX_SEGMENT_TOKENS, max(MIN_SEGMENT_TOKENS, total // 64))
+    segment_tokens = auto if config.data.segment_tokens == "auto" else config.data.segment_tokens
+    folder = tokens.folder / f"rows-{_key(version, tokens, config, segment_tokens)}"
+    index = _read_index(folder)
+    reused = tokens.made == 0 and index is not None
+    if index is None:
+        index = _pack(version, tokens, config, segment_tokens, folder)
+    train, validation = (tuple(Segment(**segment) for segment in index[split]) for split in SPLITS)
+    facts = {**_facts(tokens.pieces), "files_made": tokens.made, "files_damaged": tokens.damaged}
+    return Vectors(folder, tokens.folder, tokens.pieces, train, validation, segment_tokens, facts, reused)
 
 
-def open_vectors(version: DatasetVersion, chat: ChatTokenizer, config: TrainConfig) -> Vectors:
-    """The vectors that the launcher has made; `config` is resolved.
+def read_rows(vectors: Vectors, segment: Segment) -> Iterator[PackedRow]:
+    """A segment's rows; of the token cache, the files that it needs are mapped.
 
     Raises:
-        TrainingError: they are gone.
+        TrainingError: a file was damaged after the run began.
     """
-    path = _index_path(version, chat, config, segment_tokens(config, 0))
-    found = _read_index(path)
-    if found is None:
-        raise TrainingError(f"the token cache has lost {path}; the next run makes it anew")
+    path = vectors.folder / segment.path
+    if not _is_whole(path, segment.sha256):
+        raise TrainingError(f"{path} is damaged; the next run makes it anew")
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    pieces: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    rows = (table[name].to_pylist() for name in ("pieces", "samples", "num_targets"))
+    for of_pieces, of_samples, num_targets in zip(*rows, strict=True):
+        parts = []
+        for piece, sample in zip(of_pieces, of_samples, strict=True):
+            if piece not in pieces:
+                pieces[piece] = _arrays(vectors.pieces[piece].open(vectors.token_folder))
+            ends, ids, is_target = pieces[piece]
+            where = slice(ends[sample], ends[sample + 1])
+            parts.append((ids[where], is_target[where]))
+        yield PackedRow(
+            np.concatenate([ids for ids, _ in parts]),
+            np.concatenate([mask for _, mask in parts]),
+            np.array([len(ids) for ids, _ in parts]),
+            num_targets,
+        )
+
+
+def _arrays(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where samples end, and all their tokens and masks."""
+    masks = batch["is_target"].values.to_numpy(zero_copy_only=False)
+    return batch["ids"].offsets.to_numpy(), batch["ids"].values.to_numpy(), masks
+
+
+def _key(version: DatasetVersion, tokens: Tokenised, config: TrainConfig, segment_tokens: int) -> str:
+    parts = [
+        CODE_VERSION, version.digest, [piece.sha256 for piece in tokens.pieces], segment_tokens, config.row_tokens,
+        config.data.validation_share, config.run.seed,
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _read_index(folder: Path) -> dict[str, Any] | None:
+    """The segments made before; None where any of them is not what was written."""
+    try:
+        index: dict[str, Any] = json.loads((folder / "index.json").read_text("utf-8"))
+        segments = [segment for split in SPLITS for segment in index[split]]
+        whole = all(_is_whole(folder / segment["path"], segment["sha256"]) for segment in segments)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return index if whole else None
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def _pack(
+    version: DatasetVersion, tokens: Tokenised, config: TrainConfig, segment_tokens: int, folder: Path
+) -> dict[str, Any]:
+    """Splits the samples, in the version's order, into segments of packed rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held_out = group_hashes(sorted(_held_out_groups(version, config)))
+    found: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    open_samples: dict[str, list[_Sample]] = {split: [] for split in SPLITS}
+    open_tokens = dict.fromkeys(SPLITS, 0)
+
+    def close(split: str) -> None:
+        path = f"{split}-{len(found[split]):05d}.arrow"
+        found[split].append(asdict(_write(folder / path, open_samples[split], config.row_tokens)))
+        open_samples[split], open_tokens[split] = [], 0
+
+    for number, piece in enumerate(tokens.pieces):
+        batch = piece.open(tokens.folder)
+        lengths = np.diff(batch["ids"].offsets.to_numpy())
+        is_held_out = np.isin(batch["group"].to_numpy(), held_out)
+        targets = batch["num_targets"].to_numpy()
+        for index, (length, held, learned) in enumerate(zip(lengths, is_held_out, targets, strict=True)):
+            split = "validation" if held else "train"
+            open_samples[split].append(_Sample(number, index, int(length), int(learned)))
+            open_tokens[split] += int(length)
+            if open_tokens[split] >= segment_tokens:
+                close(split)
+    for split in SPLITS:
+        if open_samples[split]:
+            close(split)
+    appear(folder / "index.json", json.dumps(found).encode())
     return found
 
 
-def cache_root(version: DatasetVersion, config: TrainConfig) -> Path:
-    """Where a run's token cache lies."""
-    return Path(config.data.cache_dir) if config.data.cache_dir else version.folder / "vectors"
+def _write(path: Path, samples: Sequence[_Sample], capacity: int) -> Segment:
+    rows = pack([sample.length for sample in samples], capacity)
+    columns = {
+        "pieces": [[samples[index].piece for index in row] for row in rows],
+        "samples": [[samples[index].index for index in row] for row in rows],
+        "num_targets": [sum(samples[index].num_targets for index in row) for row in rows],
+    }
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, SCHEMA) as writer:
+        writer.write_table(pa.table(columns, schema=SCHEMA))
+    content = sink.getvalue()
+    appear(path, content)
+    tokens = sum(sample.length for sample in samples)
+    return Segment(path.name, len(rows), tokens, sum(columns["num_targets"]), hashlib.sha256(content).hexdigest())
 
 
-def segment_tokens(config: TrainConfig, tokens: int) -> int:
-    """`data.segment_tokens`, resolved for data of so many tokens."""
-    if config.data.segment_tokens != "auto":
-        return config.data.segment_tokens
-    return min(MAX_SEGMENT_TOKENS, max(MIN_SEGMENT_TOKENS, tokens // SEGMENTS_WANTED))
-
-
-def _index_path(version: DatasetVersion, chat: ChatTokenizer, config: TrainConfig, segment_size: int) -> Path:
-    content = [(segment["sha256"], segment["rows"]) for segment in version.manifest["segments"]]
-    settings = [segment_size, config.data.packing, config.data.validation_share, config.run.seed]
-    key = hashlib.sha256(json.dumps([CODE_VERSION, version.digest, content, settings]).encode()).hexdigest()[:32]
-    return token_folder(cache_root(version, config), chat, config.data) / f"index-{key}.json"
-
-
-def _read_index(path: Path) -> Vectors | None:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        return Vectors(
-            **{
-                **found,
-                "folder": path.parent,
-                "pieces": tuple(Piece(**piece) for piece in found["pieces"]),
-                "holdout": Holdout(**found["holdout"]),
-                "train": tuple(Segment(**segment) for segment in found["train"]),
-                "validation": tuple(Segment(**segment) for segment in found["validation"]),
-            }
-        )
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def _make_index(version: DatasetVersion, config: TrainConfig, tokenised: Tokenised) -> Vectors:
-    holdout = choose_holdout(version, config.data.validation_share, config.run.seed)
-    size = segment_tokens(config, sum(piece.tokens for piece in tokenised.pieces))
-    splits: dict[Split, list[Segment]] = {"train": [], "validation": []}
-    cutters = {split: _Cutter(split, size, config) for split in splits}
-    base = 0
-    for piece in tokenised.pieces:
-        batch = piece.open(tokenised.folder)
-        lengths, targets = np.diff(batch["ids"].offsets.to_numpy()), batch["num_targets"].to_numpy()
-        held = holdout.holds(batch["group"].to_numpy())
-        for split, cutter in cutters.items():
-            rows = np.flatnonzero(held == (split == "validation"))
-            splits[split] += cutter.add(base + rows, lengths[rows], targets[rows])
-        base += piece.samples
-    for split, cutter in cutters.items():
-        splits[split] += cutter.close()
-    return Vectors(
-        tokenised.folder,
-        tokenised.pieces,
-        holdout,
-        config.row_tokens,
-        config.data.packing,
-        tuple(splits["train"]),
-        tuple(splits["validation"]),
-        _facts(tokenised.pieces),
-    )
+def _held_out_groups(version: DatasetVersion, config: TrainConfig) -> set[str]:
+    """Groups of the validation split: chosen by ids and seed only, so that other lengths share it."""
+    if config.data.validation_share == 0:
+        return set()
+    sizes: Counter[str] = Counter()
+    last = None
+    for names, groups in version.conversations_and_groups():
+        for name, group in zip(names, groups, strict=True):
+            sizes[group] += name != last  # windows of one conversation stand together
+            last = name
+    total = sizes.total()
+    wanted = min(max(MIN_HELD_OUT, round(config.data.validation_share * total)), MAX_HELD_OUT)
+    wanted = min(wanted, int(MAX_HELD_OUT_SHARE * total))
+    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{config.run.seed}:{group}".encode()).digest())
+    chosen: set[str] = set()
+    count = 0
+    for group in order:
+        if count >= wanted:
+            break
+        chosen.add(group)
+        count += sizes[group]
+    return chosen
 
 
 def _facts(pieces: Sequence[Piece]) -> dict[str, Any]:
-    facts: dict[str, Any] = {"samples": sum(piece.samples for piece in pieces)}
-    for name in pieces[0].counts if pieces else ():
-        facts[name] = sum(piece.counts[name] for piece in pieces)
-    refusals = {record: reason for piece in pieces for record, reason in piece.refusals.items()}
-    return facts | {"refusals": dict(list(refusals.items())[:5])}
-
-
-class _Cutter:
-    """Cuts one split's samples, as they come, into segments."""
-
-    def __init__(self, split: Split, size: int, config: TrainConfig) -> None:
-        self._split, self._size, self._config = split, size, config
-        self._places: list[int] = []
-        self._lengths: list[int] = []
-        self._targets = 0
-        self._tokens = 0
-        self._num_segments = 0
-
-    def add(self, places: np.ndarray, lengths: np.ndarray, targets: np.ndarray) -> Iterator[Segment]:
-        for place, length, target in zip(places.tolist(), lengths.tolist(), targets.tolist(), strict=True):
-            self._places.append(place)
-            self._lengths.append(length)
-            self._targets += target
-            self._tokens += length
-            if self._tokens >= self._size:
-                yield from self.close()
-
-    def close(self) -> Iterator[Segment]:
-        if not self._places:
-            return
-        rows = len(arrange(self._lengths, self._config.row_tokens, packing=self._config.data.packing))
-        yield Segment(
-            f"{self._split}-{self._num_segments:05d}", self._split, self._places[0], self._places[-1] + 1,
-            len(self._places), rows, self._tokens, self._targets,
-        )  # fmt: skip
-        self._num_segments += 1
-        self._places, self._lengths, self._targets, self._tokens = [], [], 0, 0
+    counts: Counter[str] = Counter(samples=sum(piece.samples for piece in pieces))
+    for piece in pieces:
+        counts.update(piece.counts)
+    refusals = {row: reason for piece in pieces for row, reason in piece.refusals.items()}
+    return {**counts, **({"refusals": dict(list(refusals.items())[:5])} if refusals else {})}
