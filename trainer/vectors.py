@@ -82,7 +82,7 @@ class PackedRow:
 
 class _Sample(NamedTuple):
     piece: int
-    index: int
+    place: int
     length: int
     num_targets: int
 
@@ -215,10 +215,11 @@ def _pack(
 
 def _write(path: Path, samples: Sequence[_Sample], capacity: int) -> Segment:
     rows = pack([sample.length for sample in samples], capacity)
+    num_targets = [sum(samples[index].num_targets for index in row) for row in rows]
     columns = {
         "pieces": [[samples[index].piece for index in row] for row in rows],
-        "samples": [[samples[index].index for index in row] for row in rows],
-        "num_targets": [sum(samples[index].num_targets for index in row) for row in rows],
+        "samples": [[samples[index].place for index in row] for row in rows],
+        "num_targets": num_targets,
     }
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, SCHEMA) as writer:
@@ -226,7 +227,7 @@ def _write(path: Path, samples: Sequence[_Sample], capacity: int) -> Segment:
     content = sink.getvalue()
     appear(path, content)
     tokens = sum(sample.length for sample in samples)
-    return Segment(path.name, len(rows), tokens, sum(columns["num_targets"]), hashlib.sha256(content).hexdigest())
+    return Segment(path.name, len(rows), tokens, sum(num_targets), hashlib.sha256(content).hexdigest())
 
 
 def _held_out_groups(version: DatasetVersion, config: TrainConfig) -> set[str]:
