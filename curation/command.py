@@ -4,11 +4,12 @@ import multiprocessing
 import os
 import shutil
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, date, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -134,21 +135,62 @@ def _over_barrier(
 
 @contextmanager
 def _processes(workers: int) -> Iterator[Spread]:
-    """Spreads jobs over processes, which start with the first jobs that are several; results come in order."""
+    """Spreads jobs over this process and others, which start with the first jobs that are several.
+
+    Results come in order. This process works from the first moment, while the others are still being started.
+    """
     spawn = multiprocessing.get_context("spawn")  # polars does not survive a fork
     with ExitStack() as stack:
 
         @lru_cache(maxsize=1)
-        def pool() -> ProcessPoolExecutor:
-            made = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent))
+        def others() -> ProcessPoolExecutor:
+            made = stack.enter_context(ProcessPoolExecutor(workers - 1, mp_context=spawn, initializer=_end_with_parent))
             stack.callback(made.shutdown, wait=False, cancel_futures=True)
             return made
 
         def spread(function: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Any]:
             listed = list(jobs)
-            return pool().map(function, listed) if workers > 1 and len(listed) > 1 else map(function, listed)
+            if workers == 1 or len(listed) <= 1:
+                return map(function, listed)
+            return _together(function, listed, others(), workers - 1)
 
         yield spread
+
+
+def _together(
+    function: Callable[[Any], Any], jobs: Sequence[Any], others: ProcessPoolExecutor, num_others: int
+) -> Iterator[Any]:
+    """Each job's result, in order; whoever is free, here or among the others, takes the next job."""
+    waiting = deque(range(len(jobs)))
+    results: list[Future[Any]] = [Future() for _ in jobs]
+
+    def feed() -> None:
+        with suppress(IndexError):  # no job is left
+            index = waiting.popleft()
+            try:
+                others.submit(function, jobs[index]).add_done_callback(partial(settle, index))
+            except RuntimeError as error:  # a process was killed, or the run is given up
+                results[index].set_exception(error)
+
+    def settle(index: int, sent: Future[Any]) -> None:
+        if sent.cancelled():
+            return
+        if (error := sent.exception()) is not None:
+            results[index].set_exception(error)
+        else:
+            results[index].set_result(sent.result())
+            feed()
+
+    for _ in range(min(num_others, len(jobs) - 1)):
+        feed()
+    for result in results:
+        while not result.done():
+            try:
+                mine = waiting.popleft()
+            except IndexError:
+                break
+            results[mine].set_result(function(jobs[mine]))
+        yield result.result()
 
 
 def _end_with_parent() -> None:

@@ -115,10 +115,10 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, talk: Path, arguments: Se
 
 
 def test_a_killed_run_leaves_no_process_and_can_be_run_again(tmp_path: Path, examples: Path) -> None:
-    sources, out = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"], tmp_path / "out"
+    sources, out = [tmp_path / f"{name}.jsonl" for name in "abc"], tmp_path / "out"
     for source in sources:
         source.write_bytes((examples / "dialogues.jsonl").read_bytes() * 20)
-    command = [sys.executable, "-m", "app.cli", "curate", *map(str, sources), "--out", str(out), "--workers", "2"]
+    command = [sys.executable, "-m", "app.cli", "curate", *map(str, sources), "--out", str(out), "--workers", "3"]
     running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     workers: list[psutil.Process] = []
     while len(workers) < 2 and running.poll() is None:
