@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from trainer.chat_tokenizer import load_chat_tokenizer
@@ -32,10 +33,11 @@ def main(run_dir: Path) -> int:
     vectors = vectorise(open_version(config.data.version), chat, config)
     try:
         outcome = train(config, vectors, chat, run_dir)
-    except (TrainingError, ConfigError) as error:
-        if os.environ["RANK"] == "0":
-            write_json(run_dir / "result.json", {"status": "failed", "error": str(error)})
-            event(run_dir, str(error), level="error")
+    except (TrainingError, ConfigError, OSError) as error:
+        if os.environ["RANK"] == "0" or isinstance(error, OSError):  # a full disk may be one rank's alone
+            with suppress(OSError):
+                write_json(run_dir / "result.json", {"status": "failed", "error": str(error)})
+                event(run_dir, str(error), level="error")
         return EXIT_FAILED
     return EXIT_INTERRUPTED if outcome == INTERRUPTED else EXIT_SUCCEEDED
 
