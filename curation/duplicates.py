@@ -179,7 +179,8 @@ class _Talks:
     def __init__(self, shards: Sequence[Shard], places: pl.DataFrame, scratch: Path) -> None:
         self.places = places
         parts, begin = [], 0
-        self._sketches = np.memmap(scratch / "sketches", SKETCH, "w+", shape=(places.height, BANDS * ROWS))
+        mapped = np.memmap(scratch / "sketches", SKETCH, "w+", shape=(places.height, BANDS * ROWS))
+        self._sketches = np.asarray(mapped)  # as a plain array: a row of a memmap takes as long as comparing it
         for (shard,), mine in places.group_by("shard", maintain_order=True):
             wanted = pl.col("conversation").is_in(mine["conversation"].implode())
             turns = shards[int(str(shard))].turns().filter(wanted).select("conversation", "role", "text").collect()

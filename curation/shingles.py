@@ -55,7 +55,7 @@ def sketch(texts: pl.Series) -> pl.DataFrame:
 def may_be_similar(one: npt.NDArray[np.uint16], others: npt.NDArray[np.uint16], least: float) -> npt.NDArray[np.bool_]:
     """Which other sketches may be of texts that are as similar as `least`: within three deviations of the estimate."""
     deviation = math.sqrt(least * (1 - least) / (BANDS * ROWS))
-    share: npt.NDArray[np.float64] = (others == one).mean(axis=1)
+    share: npt.NDArray[np.float64] = np.count_nonzero(others == one, axis=1) / one.size
     return share >= least - 3 * deviation
 
 
