@@ -18,6 +18,7 @@ METRICS = ("conversations", "users", "turns", "characters", "tokens")
 COUNTED = ("conversations", "turns", "characters")
 """Metrics that the counts of a closed version hold."""
 MULTI_VALUED = ("crowd",)
+SINGLE = tuple(field for field in FIELDS if field not in MULTI_VALUED)
 CARRIED_NOWHERE = ("pregnant", "new_customer", "job_seeker")
 """Crowds that a user leaves: they are never carried over to another conversation."""
 UNKNOWN = "unknown"
@@ -44,8 +45,11 @@ def tag_statistics(
     metric: str = "conversations",
     tokenizer: str | None = None,
     counts: pl.DataFrame | None = None,
+    traces: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Counts by tags; from `counts`, as `count_tags` gives them, where they hold the metric.
+
+    `traces` tell where tags come from, one file a segment: between two conversations of a user the better source wins.
 
     Unknown values are a row of their own; `share` is of `total`.
 
@@ -65,7 +69,7 @@ def tag_statistics(
     if not by or len(set(by)) != len(by):
         raise CurationError("`by` names at least one field, each once")
     name = tokenizer or PACKAGED
-    conversations = _counted(segments, metric, name, counts)
+    conversations = _counted(segments, traces, metric, name, counts)
     wanted: dict[str, list[str]] = {}
     for field, value in conditions:
         wanted.setdefault(field, []).append(value)
@@ -89,18 +93,20 @@ def tag_statistics(
     return answer
 
 
-def _counted(segments: Sequence[Path], metric: str, tokenizer: str, counts: pl.DataFrame | None) -> pl.LazyFrame:
+def _counted(
+    segments: Sequence[Path], traces: Sequence[Path], metric: str, tokenizer: str, counts: pl.DataFrame | None
+) -> pl.LazyFrame:
     """What is to be added up, with its tags: combinations of tags, conversations, or users."""
     if counts is not None and metric in COUNTED:
         return counts.lazy().rename({metric: "value"})
     conversations = pl.concat([_conversations(path, metric, tokenizer) for path in segments] or [_nothing()])
-    return _one_a_user(conversations) if metric == "users" else conversations
+    return _one_a_user(conversations, traces) if metric == "users" else conversations
 
 
 def _tags() -> list[pl.Expr]:
     """A row's tags, each with a value: what is not known is `unknown`."""
     user = pl.col("user").struct
-    single = [user.field(field).fill_null(UNKNOWN).alias(field) for field in FIELDS if field not in MULTI_VALUED]
+    single = [user.field(field).fill_null(UNKNOWN).alias(field) for field in SINGLE]
     crowd = user.field("crowd").fill_null([])
     return [*single, pl.when(crowd.list.len() == 0).then(pl.lit([UNKNOWN])).otherwise(crowd).alias("crowd")]
 
@@ -117,26 +123,66 @@ def _conversations(path: Path, metric: str, tokenizer: str) -> pl.LazyFrame:
     if metric == "tokens":
         return _with_tokens(frame, tokenizer).select(*_tags(), key, "value")
     amount = next((e for e, name in zip(_amounts(), COUNTED, strict=True) if name == metric), pl.lit(1, pl.Int64))
-    return frame.filter(pl.col("window") <= 1).select(*_tags(), key, amount.alias("value"))
+    names = ["conversation_id"] if metric == "users" else []
+    return frame.filter(pl.col("window") <= 1).select(*_tags(), key, amount.alias("value"), *names)
 
 
-def _one_a_user(conversations: pl.LazyFrame) -> pl.LazyFrame:
-    """One row a user, of conversations in the version's order: of each tag the latest value that is known.
+def _one_a_user(conversations: pl.LazyFrame, traces: Sequence[Path]) -> pl.LazyFrame:
+    """One row a user, of conversations in the version's order: of each tag the latest value of the best source.
 
     Crowds are united; those of CARRIED_NOWHERE count only if the user's latest conversation tells them.
     """
+    ranked = _with_ranks(conversations.with_row_index("place"), traces)
+    columns = ranked.collect_schema()
     single = [
-        pl.col(field).filter(pl.col(field) != UNKNOWN).last().fill_null(UNKNOWN)
-        for field in FIELDS
-        if field not in MULTI_VALUED
+        pl.col(field)
+        .sort_by(pl.col(field) != UNKNOWN, *([f"{field}_rank"] if f"{field}_rank" in columns else []), "place")
+        .last()
+        for field in SINGLE
     ]
     lasting = pl.col("crowd").list.filter(~pl.element().is_in([UNKNOWN, *CARRIED_NOWHERE]))
     latest = pl.col("crowd").last().list.filter(pl.element() != UNKNOWN)
     crowds = [lasting.explode(keep_nulls=False, empty_as_null=False).implode().alias("lasting"), latest.alias("latest")]
-    users = conversations.group_by("user_key", maintain_order=True).agg(*single, *crowds)
+    users = ranked.group_by("user_key", maintain_order=True).agg(*single, *crowds)
     united = pl.concat_list("lasting", "latest").list.unique().list.sort()
     known = pl.when(united.list.len() == 0).then(pl.lit([UNKNOWN])).otherwise(united)
     return users.with_columns(crowd=known, value=pl.lit(1, pl.Int64)).drop("lasting", "latest")
+
+
+def _with_ranks(conversations: pl.LazyFrame, traces: Sequence[Path]) -> pl.LazyFrame:
+    """Adds a column a field, `<field>_rank`, where users contradict themselves: how good a conversation's source is."""
+    differing = [(pl.col(field).filter(pl.col(field) != UNKNOWN).n_unique() > 1).alias(field) for field in SINGLE]
+    conflicts = conversations.group_by("user_key").agg(differing).filter(pl.any_horizontal(SINGLE)).select("user_key")
+    concerned = conversations.join(conflicts, on="user_key", how="semi").select("conversation_id").collect()
+    if concerned.is_empty() or not traces:
+        return conversations
+    ranks = _ranks(traces, concerned).pivot("field", index="conversation_id", values="rank", on_columns=SINGLE)
+    named = ranks.rename({field: f"{field}_rank" for field in SINGLE}).fill_null(0)
+    return conversations.join(named.lazy(), on="conversation_id", how="left", maintain_order="left")
+
+
+def _ranks(traces: Sequence[Path], concerned: pl.DataFrame) -> pl.DataFrame:
+    """How good the source of each tag of some conversations is; what follows from another tag is as good as that."""
+    from curation.tagging.choice import RANK
+
+    rows = (
+        pl.concat([pl.scan_parquet(path) for path in traces])
+        .filter(pl.col("operator") == "tag_users", pl.col("action") == "tag")
+        .join(concerned.lazy(), on="conversation_id", how="semi")
+        .select(
+            "conversation_id",
+            pl.col("after").str.extract("^([^=]*)=").alias("field"),
+            pl.col("before").str.extract("^([^=]*)=").alias("base"),
+            pl.col("code").replace_strict(RANK, default=None, return_dtype=pl.Int64).alias("rank"),
+        )
+        .collect()
+    )
+    for _ in range(2):  # a country may follow from a province that follows from a city
+        known = rows.filter(pl.col("rank").is_not_null()).group_by("conversation_id", "field").agg(pl.col("rank").max())
+        bases = known.rename({"field": "base", "rank": "base_rank"})
+        rows = rows.join(bases, on=["conversation_id", "base"], how="left", maintain_order="left")
+        rows = rows.with_columns(rank=pl.coalesce("rank", "base_rank")).drop("base_rank")
+    return rows.group_by("conversation_id", "field").agg(pl.col("rank").max()).filter(pl.col("field").is_in(SINGLE))
 
 
 def _with_tokens(frame: pl.LazyFrame, tokenizer: str) -> pl.LazyFrame:

@@ -202,8 +202,9 @@ def statistics(
     counts = service.tag_counts(session, version_id)
     try:
         answer = tag_statistics(
-            folder.segments, by=by, where=conditions, metric=metric, tokenizer=tokenizer, counts=counts
-        )
+            folder.segments, by=by, where=conditions, metric=metric, tokenizer=tokenizer, counts=counts,
+            traces=folder.trace,
+        )  # fmt: skip
     except CurationError as error:
         wrong_where = any(field not in FIELDS for field, _ in conditions)
         param = "metric" if metric not in METRICS else "where" if wrong_where else "by"

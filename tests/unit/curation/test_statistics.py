@@ -1,5 +1,7 @@
 """Statistics are the same from a closed version's counts and from its columns."""
 
+import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curation.command import curate
+from curation.recipe import parse_recipe
 from curation.segments import SEGMENT_SCHEMA
 from curation.statistics import COUNTED, FIELDS, UNKNOWN, count_tags, tag_statistics
 
@@ -102,3 +106,32 @@ def test_a_user_of_several_conversations_is_counted_once_with_one_set_of_tags(tm
     assert users("province") == {"浙江省": 1, "unknown": 2}, "the latest of a user's counts"
     assert users("crowd") == {"student": 1, "vip": 1, "new_customer": 1, "unknown": 1}, "a pregnancy ends"
     assert users("crowd", where=[("province", "浙江省")]) == {"student": 1, "vip": 1}
+
+
+def test_between_two_conversations_of_a_user_the_better_source_wins(tmp_path: Path) -> None:
+    said = [
+        ({"city": "杭州"}, "我在成都上班，今年二十五岁"),
+        ({}, "我住在北京，我是男的"),
+        ({}, "我是女的，今年三十八岁"),
+    ]
+    lines = [
+        {
+            "id": f"c{i}",
+            "user": {"id": "one", **user},
+            "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "好的"}],
+        }
+        for i, (user, text) in enumerate(said)
+    ]
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    recipe = parse_recipe({"operators": [{"kind": "tag_users"}]})
+    curate([tmp_path / "talks.jsonl"], tmp_path / "out", recipe=recipe, as_of=date(2026, 11, 1))
+    segments, traces = (sorted((tmp_path / "out" / name).glob("*.parquet")) for name in ("segments", "trace"))
+    by = ["city", "province", "gender", "age_band"]
+    (row,) = tag_statistics(segments, by=by, metric="users", traces=traces)["rows"]
+    assert row == {
+        "city": "杭州市", "province": "浙江省",  # told by metadata, though two later conversations say otherwise
+        "gender": "female", "age_band": "35-44",  # of equal sources the latest
+        "value": 1, "share": 1.0,
+    }  # fmt: skip
+    (latest,) = tag_statistics(segments, by=["city"], metric="users")["rows"]
+    assert latest["city"] == "北京市", "without the trace the latest wins"
