@@ -6,8 +6,10 @@ serialiser called row by row would take longer than all operators.
 
 import hashlib
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import orjson
 import polars as pl
 
@@ -47,8 +49,16 @@ def curated_rows(
         turns=pl.col("turns").fill_null(0),
         characters=pl.col("characters").fill_null(0),
     )
-    hashes = [hashlib.sha256(text.encode()).digest() for text in _canonical(rows)]
-    return rows.with_columns(row_sha256=pl.Series(hashes, dtype=pl.Binary)).select(SEGMENT_SCHEMA.names())
+    return rows.with_columns(row_sha256=_hashes(_canonical(rows))).select(SEGMENT_SCHEMA.names())
+
+
+def _hashes(texts: pl.Series) -> pl.Series:
+    """The SHA-256 of each text's UTF-8, read where it lies."""
+    arrow = texts.to_arrow()
+    bounds, content = arrow.buffers()[1:]
+    ends, held = np.frombuffer(bounds, np.int64)[arrow.offset :], memoryview(content or b"")
+    hashes = [hashlib.sha256(held[begin:end]).digest() for begin, end in pairwise(ends[: len(texts) + 1].tolist())]
+    return pl.Series(hashes, dtype=pl.Binary)
 
 
 def _messages(dialogues: Dialogues, windows: Mapping[int, list[Window]]) -> pl.DataFrame:
