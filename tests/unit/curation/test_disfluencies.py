@@ -34,7 +34,20 @@ CONFIG = st.builds(
 
 
 @given(texts=st.lists(TEXT, max_size=6), config=CONFIG)
-@example(texts=["我，我想查话费", "不少就是不少人说", "一起走，走到路口", "没没，没有", "额额", "嗯\n", "了了\n", "A I  A I  b", "ſo K ſo k so"], config=SmoothDisfluency())
+@example(
+    texts=[
+        "我，我想查话费",
+        "不少就是不少人说",
+        "一起走，走到路口",
+        "没没，没有",
+        "额额",
+        "嗯\n",
+        "了了\n",
+        "A I  A I  b",
+        "ſo K ſo k so",
+    ],
+    config=SmoothDisfluency(),
+)
 def test_many_texts_are_smoothed_as_each_alone(texts: list[str], config: SmoothDisfluency) -> None:
     turns = pl.DataFrame(
         {"row": pl.Series(range(len(texts)), dtype=pl.UInt32), "text": pl.Series(texts, dtype=pl.String)}
