@@ -29,6 +29,7 @@ __all__ = [
     "EncodedRow",
     "Lengths",
     "Message",
+    "NoRoomError",
     "Window",
     "encode_prompt",
     "encode_window",
@@ -38,8 +39,12 @@ __all__ = [
     "truncate_prompt",
 ]
 
-DIALOGUES_VERSION = 3
+DIALOGUES_VERSION = 4
 """Raised with every change of the rows that dialogues become: a part of the key of whatever is kept of them."""
+
+
+class NoRoomError(DialogueError):
+    """A dialogue whose source exceeds its budget by the template's own text alone."""
 
 
 class Message(TypedDict):
@@ -82,8 +87,8 @@ class Window:
     @property
     def cut_replies(self) -> frozenset[int]:
         """Messages, by their place in the window, whose end was cut: the end of that turn is not learned."""
-        ended = {cut.turn for cut in self.cuts if cut.start > 0}
-        return frozenset(place for place, turn in enumerate(self.turns) if turn in ended)
+        cut = {cut.turn for cut in self.cuts}
+        return frozenset(place for place in target_turns(self.messages) if self.turns[place] in cut)
 
 
 @dataclass(frozen=True)
@@ -128,20 +133,20 @@ def make_windows(
     dialogue = _Dialogue(chat, messages, lengths)
     if not replies or (dialogue.is_regular and dialogue.surely_fits()):
         return [dialogue.window(0, len(messages), replies)]
-    budget = lengths.max_source_length
-    if dialogue.is_regular and dialogue.source_tokens(0, replies[-1]) <= budget:
+    if dialogue.is_regular and dialogue.source_tokens(0, replies[-1]) <= lengths.max_source_length:
         # With one reply to learn, what follows it is of no use to anyone but the reader of the whole dialogue.
         return [dialogue.window(0, len(messages), replies)]
     if mode == "newest" or targets == "last":
         last = replies[-1]
-        start = dialogue.start_for(last, ratio=1.0)
+        start = dialogue.earliest_start(last)
         shown = [reply for reply in replies if reply >= start] if dialogue.is_regular else [last]
         return [dialogue.window(start, last + 1, shown)]
     windows = []
     while replies:
-        start = dialogue.start_for(replies[0], ratio=lengths.min_history_ratio)
-        here = dialogue.fitting(start, replies) if dialogue.is_regular else replies[:1]
-        windows.append(dialogue.window(start, here[-1] + 1, here))
+        # The latest start holds the most replies, and no other first window holds more; then back to the earliest that
+        # still holds them all, since history costs no window.
+        here = dialogue.fitting(dialogue.latest_start(replies[0]), replies) if dialogue.is_regular else replies[:1]
+        windows.append(dialogue.window(dialogue.earliest_start(here[-1]), here[-1] + 1, here))
         replies = replies[len(here) :]
     return windows
 
@@ -185,7 +190,7 @@ def truncate_prompt(chat: ChatTokenizer, messages: Sequence[Message], max_source
     """Token ids of a chat's prompt: the same template and left truncation as in training."""
     turns: list[Message] = [*messages, {"role": "assistant", "content": _ANSWER}]
     dialogue = _Dialogue(chat, turns, Lengths(max_source_length, 1))
-    start = dialogue.start_for(len(turns) - 1, ratio=1.0)
+    start = dialogue.earliest_start(len(turns) - 1)
     window = dialogue.window(start, len(turns), [len(turns) - 1])
     return encode_prompt(chat, window.messages[:-1])
 
@@ -215,6 +220,7 @@ class _Dialogue:
         self._chat = chat
         self._messages = messages
         self._lengths = lengths
+        self._budget = lengths.max_source_length
         self._contents = [message["content"] for message in messages]
         self._roles = tuple(message["role"] for message in messages)
         self._num_system = next((i for i, role in enumerate(self._roles) if role != "system"), len(self._roles))
@@ -259,30 +265,33 @@ class _Dialogue:
         later = [reply for reply in replies[1:] if reply <= end and starts[place[reply]] <= budget]
         return [replies[0], *later]
 
-    def start_for(self, reply: int, *, ratio: float) -> int:
-        """Where the history of a reply starts: a user turn where there is one.
+    def earliest_start(self, reply: int) -> int:
+        """Where the longest history of a reply that fits begins; with its newest user turn where none fits.
 
-        The latest start that reaches `ratio` of the budget, so that many later replies fit as well; the earliest that
-        fits when none does. A start whose only turn is too long is cut by `window`.
+        A history begins at the first turn or at a user's.
         """
-        budget = self._lengths.max_source_length
-        if self.source_tokens(0, reply) <= budget:
-            return 0
-        candidates = [i for i in range(self._num_system + 1, reply) if self._roles[i] == "user"]
-        first = bisect_left(candidates, -budget, key=lambda start: -self.source_tokens(start, reply))
-        if first == len(candidates):
-            return self._start_within_budget(candidates, reply)
-        fitting = candidates[first:]
-        poor = bisect_left(fitting, True, key=lambda start: self.source_tokens(start, reply) < ratio * budget)
-        return fitting[max(0, poor - 1)]
+        starts = self._starts[: bisect_left(self._starts, reply)]
+        first = bisect_left(starts, -self._budget, key=lambda start: -self.source_tokens(start, reply))
+        if first < len(starts):
+            return starts[first]
+        return next((start for start in reversed(starts) if self._roles[start] == "user"), max(0, reply - 1))
+
+    def latest_start(self, reply: int) -> int:
+        """Where the shortest history of a reply begins that reaches `min_history_ratio` of the budget; the earliest
+        start where none does."""
+        earliest = self.earliest_start(reply)
+        fitting = [start for start in self._starts if earliest <= start < reply]
+        enough = self._lengths.min_history_ratio * self._budget
+        poor = bisect_left(fitting, True, key=lambda start: self.source_tokens(start, reply) < enough)
+        return fitting[poor - 1] if poor else earliest
 
     def window(self, start: int, end: int, replies: Sequence[int]) -> Window:
         """Turns `start` to `end`, the system message before them, with loss on `replies` only."""
         turns, learned = self._turns(start, end), set(replies)
-        contents = dict(zip(turns, (self._contents[turn] for turn in turns), strict=True))
+        contents = {turn: self._contents[turn] for turn in turns}
         if replies and not (self.is_regular and self.surely_fits()):
             self._cut_replies(turns, replies, contents)
-            self._cut_source(turns, replies[0], contents)
+            turns = self._cut_source(turns, replies[0], contents)
         cuts = [cut for turn in turns if (cut := self._cut_of(turn, contents[turn], turn in learned)) is not None]
         return Window(tuple(self._message(turn, contents[turn], turn in learned) for turn in turns), turns, tuple(cuts))
 
@@ -292,6 +301,11 @@ class _Dialogue:
         template = self._chat.chat_template
         regular = self.is_regular and self._chat.layout(tuple(role for role, _ in pairs)).is_stable
         return self._chat.encode(template.spans(pairs) if regular else template.follow(pairs))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Turns at which a history may begin."""
+        return [turn for turn, role in enumerate(self._roles) if turn == self._num_system or role == "user"]
 
     @cached_property
     def _by_turn(self) -> dict[int, str]:
@@ -311,14 +325,6 @@ class _Dialogue:
         if message["role"] == "assistant" and not learned:
             weight = 0
         return {"role": message["role"], "content": content} | ({} if weight is None else {"weight": weight})  # type: ignore[return-value]
-
-    def _start_within_budget(self, users: list[int], reply: int) -> int:
-        """No history that starts with a user turn fits: the newest user turn is cut, if what follows it leaves room."""
-        newest = users[-1] if users else reply - 1
-        for start in range(newest, reply):
-            if start + 1 >= reply or self.source_tokens(start + 1, reply) < self._lengths.max_source_length:
-                return start
-        return reply - 1
 
     def _cut_of(self, turn: int, kept: str, is_learned: bool) -> Cut | None:
         """What a window leaves out of a turn: the end of a reply that it learns, the beginning of anything else."""
@@ -341,18 +347,31 @@ class _Dialogue:
                 most = min(most, self._chat.count(contents[reply]) - excess)
                 contents[reply] = contents[reply][: self._chat.keep_left(contents[reply], max(1, most))]
 
-    def _cut_source(self, turns: Sequence[int], reply: int, contents: dict[int, str]) -> None:
-        """Cuts the oldest turn of the history on its left, and the system message too if that is not enough."""
+    def _cut_source(self, turns: tuple[int, ...], reply: int, contents: dict[int, str]) -> tuple[int, ...]:
+        """Cuts the history on its left until it fits, then the system message; returns the turns that are left.
+
+        Of the first turn, a user's, something stays; others may go as a whole.
+
+        Raises:
+            NoRoomError: the template's own text leaves no room.
+        """
+        before = turns[: turns.index(reply)]
+        history = [turn for turn in before if turn >= self._num_system]
+        system = [turn for turn in before if turn < self._num_system]
+        for turn in [*history, *system]:
+            least = 1 if turn in history[:1] else 0
+            while (excess := self._excess(turns, reply, contents)) > 0 and (
+                count := self._chat.count(contents[turn])
+            ) > least:
+                kept = self._chat.keep_right(contents[turn], max(least, count - excess))
+                contents[turn] = contents[turn][kept:]
+            if excess > 0 and turn in history[1:]:
+                turns = tuple(other for other in turns if other != turn)
+        if (excess := self._excess(turns, reply, contents)) > 0:
+            raise NoRoomError(f"the template alone puts {self._budget + excess} tokens before a reply")
+        return turns
+
+    def _excess(self, turns: tuple[int, ...], reply: int, contents: Mapping[int, str]) -> int:
+        """Tokens by which a reply's source exceeds its budget."""
         place = turns.index(reply)
-        history = [turn for turn in turns[:place] if turn >= self._num_system]
-        for turn in [*history[:1], *(turn for turn in turns[:place] if turn < self._num_system)]:
-            least = 0 if turn < self._num_system else 1
-            while True:
-                excess = self._encode(turns[: place + 1], contents).starts[place] - self._lengths.max_source_length
-                count = self._chat.count(contents[turn])
-                if excess <= 0:
-                    return
-                if count <= least:
-                    break
-                offset = self._chat.keep_right(contents[turn], max(least, count - excess))
-                contents[turn] = contents[turn][offset:]
+        return self._encode(turns[: place + 1], contents).starts[place] - self._budget

@@ -11,6 +11,7 @@ from trainer.dialogues import (
     DialogueError,
     Lengths,
     Message,
+    NoRoomError,
     load_chat_tokenizer,
     make_windows,
 )
@@ -44,7 +45,7 @@ class TruncateHistory(OperatorConfig):
 
 @operator(
     kind="truncate_history",
-    version=2,
+    version=3,
     scope="conversation",
     config=TruncateHistory,
     codes={
@@ -52,6 +53,7 @@ class TruncateHistory(OperatorConfig):
         "not_needed": "a turn that no kept reply has in its history",
         "cut": "a turn that alone exceeds the budget: its beginning, or the end of a reply, goes",
         "unsupported_roles": "a conversation with roles that the chat template cannot tell",
+        "no_room": "a conversation before whose reply the template's own text alone exceeds the budget",
     },
 )
 def truncate_history(dialogues: Dialogues, config: TruncateHistory, resources: Resources) -> ConversationProposals:
@@ -76,8 +78,8 @@ def truncate_history(dialogues: Dialogues, config: TruncateHistory, resources: R
         ]
         try:
             made = make_windows(chat, messages, lengths, mode=config.mode)
-        except DialogueError:
-            drops[conversation] = "unsupported_roles"
+        except DialogueError as error:
+            drops[conversation] = "no_room" if isinstance(error, NoRoomError) else "unsupported_roles"
             continue
         if len(made) > 1 or made[0].cuts or len(made[0].turns) < len(messages):
             windows[conversation] = made

@@ -9,6 +9,7 @@ from trainer.dialogues import (
     DialogueError,
     Lengths,
     Message,
+    NoRoomError,
     encode_prompt,
     encode_window,
     load_chat_tokenizer,
@@ -128,3 +129,82 @@ def test_a_template_that_refuses_the_roles_is_a_clear_error() -> None:
     strict = ChatTokenizer("strict", base.tokenizer.to_str(), {}, template)
     with pytest.raises(DialogueError, match="refuses the turns"):
         strict.layout(("user", "assistant"))
+
+
+ROLES = st.sampled_from(["user", "user", "assistant", "assistant", "assistant", "system"])
+FEW_WORDS = st.sampled_from(["好", "我想查话费", "请稍等，这就为您查询。", "abc 12 " * 4, "很长的一句话" * 4])
+
+
+@st.composite
+def any_roles(draw: st.DrawFn) -> list[Message]:
+    """Turns in any order of roles."""
+    turns = draw(st.lists(st.tuples(ROLES, FEW_WORDS, st.sampled_from([None, None, 0])), min_size=2, max_size=14))
+    return [{"role": role, "content": said, "weight": weight} for role, said, weight in turns]
+
+
+def allowed_starts(chat: ChatTokenizer, messages: list[Message], lengths: Lengths, reply: int) -> set[int]:
+    """Where a reply's history may begin, by trying every place; none where one turn alone is too long."""
+    num_system = next((i for i, m in enumerate(messages) if m["role"] != "system"), len(messages))
+    starts = [i for i in range(num_system, reply) if i == num_system or messages[i]["role"] == "user"]
+    budget = lengths.max_source_length
+    sizes = {i: len(encode_prompt(chat, [*messages[:num_system], *messages[i:reply]])) for i in starts}
+    fitting = [i for i in starts if sizes[i] <= budget]
+    return {i for i in fitting if i == fitting[0] or sizes[i] >= lengths.min_history_ratio * budget}
+
+
+def fewest_windows(allowed: list[set[int]]) -> int:
+    """The least number of runs of replies of which each has a start that all its replies allow."""
+    fewest = [0]
+    for end in range(1, len(allowed) + 1):
+        runs = (start for start in range(end) if end - start == 1 or set.intersection(*allowed[start:end]))
+        fewest.append(min(fewest[start] + 1 for start in runs))
+    return fewest[-1]
+
+
+@settings(deadline=None)
+@given(messages=any_roles(), source=st.sampled_from([64, 90, 140]), ratio=st.sampled_from([0, 0.3, 0.5, 0.9, 1.0]))
+def test_windows_are_the_fewest_and_as_rich_as_can_be(
+    chat: ChatTokenizer, messages: list[Message], source: int, ratio: float
+) -> None:
+    lengths = Lengths(source, 256, ratio)
+    replies = target_turns(messages)
+    allowed = {reply: allowed_starts(chat, messages, lengths, reply) for reply in replies}
+    try:
+        windows = make_windows(chat, messages, lengths)
+    except NoRoomError:
+        return
+    learned = [[window.turns[i] for i in target_turns(window.messages)] for window in windows]
+    assert [reply for here in learned for reply in here] == replies, "whatever the roles, each is learned once"
+    if not replies:
+        return
+    assert len(windows) == fewest_windows(list(allowed.values()))
+    num_system = next(i for i, message in enumerate(messages) if message["role"] != "system")
+    for window, here in zip(windows, learned, strict=True):
+        assert window.turns[:num_system] == tuple(range(num_system)), "the system message is always there"
+        start = window.turns[num_system]
+        assert all(start in allowed[reply] for reply in here if allowed[reply])
+        assert start == min(allowed[here[-1]], default=start), "a reply sees all that costs no window"
+        assert any(messages[turn]["role"] == "user" for turn in window.turns if turn < here[0])
+        assert len(encode_prompt(chat, window.messages[: window.turns.index(here[-1])])) <= source
+
+
+def test_a_turn_between_that_is_too_long_leaves_the_users_turn_and_its_own_end(chat: ChatTokenizer) -> None:
+    messages: list[Message] = [
+        {"role": "user", "content": "查话费"},
+        {"role": "assistant", "content": "开头" + "中间" * 300 + "结尾", "weight": 0},
+        {"role": "assistant", "content": "好的"},
+    ]
+    (window,) = make_windows(chat, messages, Lengths(64, 32))
+    assert [m["role"] for m in window.messages] == ["user", "assistant", "assistant"]
+    assert window.messages[1]["content"].endswith("结尾")
+    assert target_turns(window.messages) == [2]
+    assert len(encode_prompt(chat, window.messages[:2])) <= 64
+
+
+def test_a_template_that_leaves_no_room_is_a_clear_error(chat: ChatTokenizer) -> None:
+    messages: list[Message] = [{"role": "system", "content": "短"}] * 4 + [
+        {"role": "user", "content": "查话费"},
+        {"role": "assistant", "content": "好的"},
+    ]
+    with pytest.raises(NoRoomError, match="template alone"):
+        make_windows(chat, messages, Lengths(16, 32))
