@@ -1,12 +1,14 @@
 """Families of chat templates: rows hold the library's own tokens, and every reply is learned as chat would give it."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 from trainer.dialogues import (
@@ -22,7 +24,14 @@ from trainer.dialogues import (
 )
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
-MARKS = ["<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<think>", "</think>"]
+SPECIAL = [
+    BOS, EOS, "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[INST]", "[/INST]",
+]  # fmt: skip
+NOT_SPECIAL = ["<think>", "</think>", "<｜User｜>", "<｜Assistant｜>"]
+"""Marks that their families' tokenizers list as ordinary added tokens."""
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+"""What byte-level tokenizers of today take for words: a stop takes line ends behind it along."""
+CORPUS = ["Hello world. ok the USER: ASSISTANT: system user assistant\n\n", "你好，查话费，订单。请稍等，好的"] * 30
 TEMPLATES = {
     "chatml": (
         "{%- for m in messages -%}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{%- endfor -%}"
@@ -43,6 +52,16 @@ TEMPLATES = {
         "{% elif m.role == 'user' %}<｜User｜>{{ m.content }}{% else %}<｜Assistant｜>{{ m.content }}{{ eos_token }}"
         "{% endif %}{% endfor %}{% if add_generation_prompt %}<｜Assistant｜>{% endif %}"
     ),
+    "smollm2": (
+        "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '<|im_start|>system\nYou are SmolLM.<|im_end|>\n' }}"
+        "{% endif %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    "mistral": (
+        "{{ bos_token }}{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}"
+        "{% set ns.system = m.content + '\n\n' %}{% elif m.role == 'user' %}{{ '[INST] ' + ns.system + m.content + ' [/INST]' }}"
+        "{% set ns.system = '' %}{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
+    ),
     "words": (
         "{% for m in messages %}{{ {'user': 'USER', 'assistant': 'ASSISTANT', 'system': 'SYSTEM'}[m.role] }}: "
         "{{ m.content }}{{ eos_token if m.role == 'assistant' else '\n' }}{% endfor %}"
@@ -50,6 +69,17 @@ TEMPLATES = {
     ),
 }
 """Written after the published formats of their families."""
+QWEN3 = (
+    "{%- set ns = namespace(last=-1) -%}{%- for m in messages -%}{%- if m.role == 'user' -%}{%- set ns.last = loop.index0 -%}"
+    "{%- endif -%}{%- endfor -%}{%- for m in messages -%}{%- if m.role != 'assistant' -%}"
+    "{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' -}}{%- else -%}{%- set said = m.content -%}{%- set thought = '' -%}"
+    "{%- if '</think>' in said -%}{%- set thought = said.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') -%}"
+    "{%- set said = said.split('</think>')[-1].lstrip('\n') -%}{%- endif -%}{%- if loop.index0 > ns.last -%}"
+    "{{- '<|im_start|>assistant\n<think>\n' + thought.strip('\n') + '\n</think>\n\n' + said.lstrip('\n') -}}"
+    "{%- else -%}{{- '<|im_start|>assistant\n' + said -}}{%- endif -%}{{- '<|im_end|>\n' -}}{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+)
+"""Thinking is shown of what follows the last question only, and there even where there is none."""
 DROPS_THINKING = (
     "{% for m in messages %}{% set said = m.content %}"
     "{% if m.role == 'assistant' and not loop.last and '</think>' in said %}{% set said = said.split('</think>')[-1] %}{% endif %}"
@@ -62,11 +92,34 @@ MARKS_THE_LAST = (
 )
 
 
-def tokenizer_with(template: str, name: str = "made") -> ChatTokenizer:
-    base = load_chat_tokenizer("deepseek").tokenizer
-    copy = type(base).from_str(base.to_str())
-    copy.add_special_tokens(MARKS)
-    return ChatTokenizer(name, copy.to_str(), {"bos_token": BOS, "eos_token": EOS}, template)
+@lru_cache(maxsize=2)
+def tokenizer_json(*, spaced: bool) -> str:
+    """A small tokenizer: byte-level with the marks of all families, or (`spaced`) one that puts a space before a text."""
+    if spaced:
+        tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first", split=False)]
+        )
+        first, alphabet = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))], []
+    else:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(WORDS), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+        )
+        tokenizer.decoder = decoders.ByteLevel()
+        first, alphabet = [], pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, special_tokens=first, initial_alphabet=alphabet, show_progress=False, max_token_length=8
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in SPECIAL])
+    tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in NOT_SPECIAL])
+    return tokenizer.to_str()
+
+
+def tokenizer_with(template: str | None, *, spaced: bool = False) -> ChatTokenizer:
+    return ChatTokenizer("made", tokenizer_json(spaced=spaced), {"bos_token": BOS, "eos_token": EOS}, template)
 
 
 class Both:
@@ -74,7 +127,7 @@ class Both:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
-        self.chat = tokenizer_with(TEMPLATES[name])
+        self.chat = tokenizer_with(TEMPLATES[name], spaced=name == "mistral")
         self.chat.save(folder)
         self.library: Any = AutoTokenizer.from_pretrained(folder)
 
@@ -198,12 +251,57 @@ def test_a_template_that_changes_the_past_shows_each_reply_as_chat_does() -> Non
 
 
 def test_a_tokenizer_without_a_template_gets_chatml(tmp_path: Path) -> None:
-    base = load_chat_tokenizer("deepseek")
-    chat = ChatTokenizer("bare", base.tokenizer.to_str(), {"eos_token": EOS}, None)
+    chat = tokenizer_with(None)
     chat.save(tmp_path)
     saved = AutoTokenizer.from_pretrained(tmp_path)
     assert saved.eos_token_id == chat.eos_ids[0] == chat.tokenizer.token_to_id("<|im_end|>")
     assert not chat.has_own_template
+    assert not load_chat_tokenizer(str(tmp_path)).has_own_template, "the saved one neither"
+
+
+def test_the_mask_is_the_librarys_where_the_template_marks_replies(tmp_path: Path) -> None:
+    chat = tokenizer_with(
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}"
+        "{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}{{ '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    chat.save(tmp_path)
+    messages: list[Message] = [
+        {"role": "system", "content": "简短"}, {"role": "user", "content": "查话费.\n"}, {"role": "assistant", "content": "ok 好的"},
+        {"role": "user", "content": "the order 12345"}, {"role": "assistant", "content": "请稍等。"},
+    ]  # fmt: skip
+    row = encode_window(chat, messages, 64)
+    theirs: Any = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
+        [dict(m) for m in messages], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    assert row.ids == theirs["input_ids"][: len(row.ids)]
+    assert [int(flag) for flag in row.is_target] == theirs["assistant_masks"][: len(row.ids)]
+    assert not any(theirs["assistant_masks"][len(row.ids) :])
+
+
+def test_a_template_that_shows_thinking_of_the_last_reply_only(tmp_path: Path) -> None:
+    chat = tokenizer_with(QWEN3)
+    chat.save(tmp_path)
+    library: Any = AutoTokenizer.from_pretrained(tmp_path)
+    messages: list[Message] = [
+        {"role": "user", "content": "查话费"}, {"role": "assistant", "content": "<think>\n他要查话费\n</think>\n\n好的"},
+        {"role": "user", "content": "谢谢"}, {"role": "assistant", "content": "不客气"},
+    ]  # fmt: skip
+    windows = make_windows(chat, messages, Lengths(256, 64))
+    learned = []
+    for window in windows:
+        row = encode_window(chat, window.messages, 64)
+        shown = [{"role": m["role"], "content": m["content"]} for m in window.messages]
+        expected = library.apply_chat_template(shown, tokenize=True, return_dict=True)["input_ids"]
+        assert row.ids == expected[: len(row.ids)]
+        first = row.is_target.index(True)
+        assert row.ids[:first] == encode_prompt(chat, window.messages[:-1]) or "</think>" in shown[-1]["content"]
+        learned.append(chat.tokenizer.decode(row.ids[first:], skip_special_tokens=False))
+    assert learned == ["<think>\n他要查话费\n</think>\n\n好的<|im_end|>", "不客气<|im_end|>"]
+    answer = chat.tokenizer.decode(encode_prompt(chat, messages[:1]), skip_special_tokens=False)
+    assert answer.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n"), (
+        "chat opens a reply as a reply without thinking"
+    )
 
 
 @pytest.mark.parametrize("roles", [("user", "tool", "assistant"), ("assistant", "user", "assistant")])
