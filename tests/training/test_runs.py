@@ -96,19 +96,34 @@ def test_transformers_opens_the_model_and_its_logits_are_the_trainers(finished: 
     assert not list(folder.glob("sharded*"))
 
 
-def test_packed_samples_do_not_see_each_other(finished: Path) -> None:
+def test_packed_samples_neither_see_nor_move_each_other(finished: Path) -> None:
     import torch
 
     from trainer.generate import load
+    from trainer.model import LanguageModelLoss
 
     model, chat = load(finished / "run", None)
-    model = model.float()
-    first, second = (chat.encode_content(text) for text in ("我想查一下话费", "好的，为您查询"))
-    packed = torch.tensor([first + second])
-    positions = torch.tensor([[*range(len(first)), *range(len(second))]])
-    together = model(packed, position_ids=positions, use_cache=False).logits[0, len(first) :]
-    alone = model(torch.tensor([second]), use_cache=False).logits[0]
-    assert torch.allclose(together, alone, atol=1e-4)
+    loss = LanguageModelLoss(model.float())
+    samples = [chat.encode_content(text) for text in ("我想查一下话费", "好的，为您查询", "谢谢")]
+
+    def gradients(rows: list[list[list[int]]]) -> tuple[list[float], dict[str, torch.Tensor]]:
+        loss.zero_grad()
+        losses = []
+        for row in rows:
+            ids = [token for sample in row for token in sample]
+            positions = [place for sample in row for place in range(len(sample))]
+            labels = [label for sample in row for label in [*sample[1:], -100]]
+            value = loss(*(torch.tensor([values]) for values in (ids, positions, labels)))
+            value.backward()
+            losses.append(float(value.detach()))
+        return losses, {name: p.grad.clone() for name, p in loss.named_parameters() if p.grad is not None}
+
+    packed, moved_together = gradients([samples])
+    alone, moved_alone = gradients([[sample] for sample in samples])
+    assert packed == [pytest.approx(sum(alone), rel=1e-5)]
+    assert moved_together.keys() == moved_alone.keys()
+    for name, gradient in moved_together.items():
+        assert torch.allclose(gradient, moved_alone[name], atol=1e-4 * float(gradient.abs().max())), name
 
 
 def test_a_stopped_run_resumes_as_if_nothing_had_happened(tmp_path: Path, manifest: Path, finished: Path) -> None:
@@ -121,6 +136,19 @@ def test_a_stopped_run_resumes_as_if_nothing_had_happened(tmp_path: Path, manife
     whole, resumed = metrics(finished), metrics(tmp_path)
     assert [line["loss"] for line in resumed] == pytest.approx([line["loss"] for line in whole], abs=1e-5)
     assert [line["segment"] for line in resumed] == [line["segment"] for line in whole]
+
+
+def test_a_killed_run_goes_on_with_one_process_instead_of_two(tmp_path: Path, manifest: Path, finished: Path) -> None:
+    run = start(tmp_path, manifest)
+    wait_for_step(tmp_path, 9)
+    for process in [*psutil.Process(run.pid).children(recursive=True), psutil.Process(run.pid)]:
+        process.kill()
+    run.wait()
+    assert start(tmp_path, manifest, run={"max_steps": 24, "nproc": 1}).wait(120) == 0, (tmp_path / "log").read_text()
+    whole, resumed = metrics(finished), metrics(tmp_path)
+    for name in ("step", "segment", "tokens", "target_tokens", "lr"):
+        assert [line[name] for line in resumed] == [line[name] for line in whole]
+    assert [line["loss"] for line in resumed] == pytest.approx([line["loss"] for line in whole], abs=2e-2)  # bf16
 
 
 def test_no_rank_outlives_a_killed_launcher(tmp_path: Path, manifest: Path) -> None:
