@@ -14,7 +14,7 @@ import orjson
 import polars as pl
 
 from curation.operator import Dialogues
-from curation.segments import SEGMENT_SCHEMA, USER, canonical_user
+from curation.segments import SEGMENT_SCHEMA, USER, Columns, canonical_user
 from trainer.dialogues import Window
 
 ESCAPED = r'["\\\x00-\x1f]'
@@ -41,7 +41,8 @@ def curated_rows(
         ),
     )
     rows = conversations.join(_grouped(_messages(dialogues, windows)), on="conversation", maintain_order="left_right")
-    rows = rows.join(_sizes(dialogues, windows), on=["conversation", "window"], how="left", maintain_order="left")
+    for more in (_sizes(dialogues, windows), _cut_replies(windows)):
+        rows = rows.join(more, on=["conversation", "window"], how="left", maintain_order="left")
     suffix = pl.when(pl.col("window") > 0).then(pl.concat_str(pl.lit("/"), pl.col("window"))).otherwise(pl.lit(""))
     rows = rows.with_columns(
         id=pl.concat_str("conversation_id", suffix),
@@ -104,6 +105,18 @@ def _sizes(dialogues: Dialogues, windows: Mapping[int, list[Window]]) -> pl.Data
         .agg(turns=pl.len().cast(pl.Int64), characters=pl.col("characters").sum())
         .with_columns(window=pl.col("conversation").is_in(several).cast(pl.Int64))
     )
+
+
+def _cut_replies(windows: Mapping[int, list[Window]]) -> pl.DataFrame:
+    """Places of the messages whose end was cut, of the rows that have such: trained on, they teach no end of a turn."""
+    cut = [
+        (number, index if len(made) > 1 else 0, places)
+        for number, made in windows.items()
+        for index, window in enumerate(made, 1)
+        if (places := [place for place, message in enumerate(window.messages) if message.get("cut")])
+    ]
+    schema: Columns = {"conversation": pl.UInt32, "window": pl.Int64, "cut_replies": pl.List(pl.Int64)}
+    return pl.DataFrame(cut, schema, orient="row")
 
 
 def _is_cut(windows: Mapping[int, list[Window]]) -> pl.Expr:

@@ -48,8 +48,10 @@ SEGMENT_COLUMNS: Columns = {
     "characters": pl.Int64,
     "file": pl.Int64,
     "line": pl.Int64,
+    "cut_replies": pl.List(pl.Int64),
     "row_sha256": pl.Binary,
 }
+"""`cut_replies`: places of the messages that are replies whose end was cut; null where there are none."""
 SEGMENT_SCHEMA = pl.Schema(SEGMENT_COLUMNS)
 DROPPED_SCHEMA = pl.Schema(
     {"conversation_id": pl.String, "operator": pl.String, "code": pl.String, "file": pl.Int64, "line": pl.Int64}

@@ -11,7 +11,7 @@ of its own, rendered as chat would render it.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -39,7 +39,7 @@ __all__ = [
     "truncate_prompt",
 ]
 
-DIALOGUES_VERSION = 4
+DIALOGUES_VERSION = 5
 """Raised with every change of the rows that dialogues become: a part of the key of whatever is kept of them."""
 
 
@@ -53,6 +53,8 @@ class Message(TypedDict):
     role: str
     content: str
     weight: NotRequired[int | None]
+    cut: NotRequired[bool]
+    """Whether the message's end is missing: a reply that breaks off does not teach to end there."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,10 @@ class Window:
     """A part of a dialogue that is trained on as one row."""
 
     messages: tuple[Message, ...]
-    """`weight` 0 on each assistant turn that is not learned here; contents possibly cut."""
+    """`weight` 0 on each assistant turn that is not learned here; contents possibly cut, a reply's `cut` says so."""
     turns: tuple[int, ...]
     """Index of each message in the dialogue."""
     cuts: tuple[Cut, ...] = ()
-
-    @property
-    def cut_replies(self) -> frozenset[int]:
-        """Messages, by their place in the window, whose end was cut: the end of that turn is not learned."""
-        cut = {cut.turn for cut in self.cuts}
-        return frozenset(place for place in target_turns(self.messages) if self.turns[place] in cut)
 
 
 @dataclass(frozen=True)
@@ -151,12 +147,10 @@ def make_windows(
     return windows
 
 
-def encode_window(
-    chat: ChatTokenizer, messages: Sequence[Message], max_target_length: int, cut_replies: Collection[int] = ()
-) -> EncodedRow:
+def encode_window(chat: ChatTokenizer, messages: Sequence[Message], max_target_length: int) -> EncodedRow:
     """Tokens and loss mask of a window's messages, up to the last learned token.
 
-    The end-of-turn token is not learned of `cut_replies`, and where it would be beyond `max_target_length`.
+    The end-of-turn token is not learned of a reply that was cut, and where it would be beyond `max_target_length`.
 
     Raises:
         DialogueError: the chat template refuses the messages, or shows several learned replies in other surroundings
@@ -176,7 +170,8 @@ def encode_window(
     length = 0
     for reply in replies:
         start, stop, end = (places[reply] for places in (encoded.starts, encoded.stops, encoded.ends))
-        length = end if end - start <= max_target_length and reply not in cut_replies else stop
+        is_whole = end - start <= max_target_length and not messages[reply].get("cut")
+        length = end if is_whole else stop
         is_target[start:length] = [True] * (length - start)
     return EncodedRow(encoded.ids[:length], is_target[:length])
 
@@ -197,6 +192,8 @@ def truncate_prompt(chat: ChatTokenizer, messages: Sequence[Message], max_source
 
 _ANSWER = "a"
 """Stands for a reply that is not there yet; templates drop empty ones."""
+MOST_GAP_BYTES = 8
+"""More white space than templates put between a generation prompt and a reply."""
 SURE_TOKENS_A_TURN = 4
 """More than tokens counted turn by turn can differ from those of the whole."""
 
@@ -320,11 +317,14 @@ class _Dialogue:
         return (*range(min(self._num_system, end)), *range(max(start, self._num_system), end))
 
     def _message(self, turn: int, content: str, learned: bool) -> Message:
-        message = self._messages[turn]
-        weight = message.get("weight")
-        if message["role"] == "assistant" and not learned:
-            weight = 0
-        return {"role": message["role"], "content": content} | ({} if weight is None else {"weight": weight})  # type: ignore[return-value]
+        given = self._messages[turn]
+        message: Message = {"role": given["role"], "content": content}
+        weight = 0 if given["role"] == "assistant" and not learned else given.get("weight")
+        if weight is not None:
+            message["weight"] = weight
+        if given.get("cut") or (learned and len(content) < len(given["content"])):
+            message["cut"] = True
+        return message
 
     def _cut_of(self, turn: int, kept: str, is_learned: bool) -> Cut | None:
         """What a window leaves out of a turn: the end of a reply that it learns, the beginning of anything else."""
@@ -336,16 +336,20 @@ class _Dialogue:
     def _cut_replies(self, turns: Sequence[int], replies: Sequence[int], contents: dict[int, str]) -> None:
         """Cuts replies on their right, until what is learned of each is within its budget."""
         budget = self._lengths.max_target_length
-        for reply in replies:
-            most = budget
-            while len(contents[reply].encode("utf-8", "surrogatepass")) > budget or most < budget:
-                place = turns.index(reply)
-                encoded = self._encode(turns[: place + 1], contents)
-                excess = encoded.stops[place] - encoded.starts[place] - budget
-                if excess <= 0:
-                    break
-                most = min(most, self._chat.count(contents[reply]) - excess)
-                contents[reply] = contents[reply][: self._chat.keep_left(contents[reply], max(1, most))]
+        longest = max(len(contents[reply].encode("utf-8", "surrogatepass")) for reply in replies)
+        if self._chat.one_token_a_byte_at_most and longest + MOST_GAP_BYTES <= budget:
+            return
+        places = {turn: place for place, turn in enumerate(turns) if turn in replies}
+        shown = turns[: places[replies[-1]] + 1]
+        while True:
+            encoded = self._encode(shown, contents)
+            sizes = {reply: encoded.stops[place] - encoded.starts[place] for reply, place in places.items()}
+            too_long = [reply for reply, size in sizes.items() if size > budget and contents[reply]]
+            if not too_long:
+                return
+            for reply in too_long:
+                most = self._chat.count(contents[reply]) - (sizes[reply] - budget)
+                contents[reply] = contents[reply][: self._chat.keep_left(contents[reply], max(0, most))]
 
     def _cut_source(self, turns: tuple[int, ...], reply: int, contents: dict[int, str]) -> tuple[int, ...]:
         """Cuts the history on its left until it fits, then the system message; returns the turns that are left.

@@ -30,7 +30,7 @@ from trainer.records import TrainingError
 from trainer.run_lock import die_with_parent
 from trainer.version import DatasetVersion, SegmentPart, read_part
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised with every change of what samples come out; `DIALOGUES_VERSION` tells how dialogues become tokens."""
 MIN_PARTS_A_PROCESS = 2
 """A process needs about a second to start, as long as it tokenises a part."""
@@ -207,9 +207,12 @@ def make_piece(source: Path, part: SegmentPart, chat: ChatTokenizer, data: Data,
     masks: list[np.ndarray] = []
     for conversation in read_part(source, part):
         counts["conversations"] += 1
+        if data.targets == "last" and conversation.has_later_window:
+            counts["without_target"] += 1
+            continue
         try:
             windows = make_windows(chat, conversation.messages, lengths, targets=data.targets)
-            rows = [encode_window(chat, w.messages, lengths.max_target_length, w.cut_replies) for w in windows]
+            rows = [encode_window(chat, w.messages, lengths.max_target_length) for w in windows]
         except DialogueError as error:
             counts["refused"] += 1
             if len(refusals) < MAX_REFUSALS_TOLD:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from trainer.config import ConfigError
 from trainer.dialogues import Message
 
 FORMAT = "talkmill.version/1"
-COLUMNS = ["id", "conversation_id", "messages", "user"]
+COLUMNS = ["id", "conversation_id", "window", "messages", "user", "cut_replies"]
 PART_ROWS = 1_000
 
 
@@ -28,6 +28,8 @@ class Conversation:
     group: str
     """Who must not be split between training and validation: the user, else the conversation itself."""
     messages: list[Message]
+    has_later_window: bool = False
+    """Whether the conversation goes on in another row, which holds its last reply."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,10 @@ def read_part(folder: Path, part: SegmentPart) -> Iterator[Conversation]:
     Raises:
         ConfigError: the segment cannot be read.
     """
-    table = _read(folder / part.segment, COLUMNS, part.start, part.rows)
-    yield from map(_conversation, table.to_pylist())
+    rows = _read(folder / part.segment, COLUMNS, part.start, part.rows + 1).to_pylist()
+    for row, following in zip_longest(rows[: part.rows], rows[1 : part.rows + 1]):
+        goes_on = following is not None and following["window"] > row["window"] > 0
+        yield _conversation(row, has_later_window=goes_on)
 
 
 def open_version(manifest: str) -> DatasetVersion:
@@ -151,9 +155,11 @@ def _read(path: Path, columns: list[str], start: int = 0, rows: int | None = Non
         raise ConfigError(f"data.version: cannot read {path.name}: {error}") from None
 
 
-def _conversation(row: dict[str, Any]) -> Conversation:
+def _conversation(row: dict[str, Any], *, has_later_window: bool) -> Conversation:
     group = _group(row["conversation_id"], row["user"])
-    return Conversation(row["id"], row["conversation_id"], group, row["messages"])
+    for place in row.get("cut_replies") or ():
+        row["messages"][place]["cut"] = True
+    return Conversation(row["id"], row["conversation_id"], group, row["messages"], has_later_window)
 
 
 def _group(conversation_id: str, user: dict[str, Any] | None) -> str:

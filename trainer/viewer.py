@@ -1,4 +1,4 @@
-"""`talkmill train CONFIG.json --show N`: the first samples of a run, with what is learned of each marked.
+"""`talkmill train CONFIG.json --show N`: the first samples of a run, packed as rows, with what is learned marked.
 
 On a terminal learned tokens are green; elsewhere they stand between ⟦ and ⟧. Nothing is trained or kept.
 """
@@ -16,6 +16,7 @@ from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import TrainConfig, load_config
 from trainer.dialogues import DialogueError, EncodedRow, Lengths, Window, encode_window, make_windows
 from trainer.launcher import open_tokenizer
+from trainer.packing import pack
 from trainer.version import DatasetVersion, check_bounds, open_version
 
 
@@ -27,6 +28,8 @@ class Sample:
     window: Window | None = None
     row: EncodedRow | None = None
     refusal: str | None = None
+    cut_before: tuple[int, ...] = ()
+    """Turns of the window whose end was missing already."""
 
 
 def show(config_path: Path, num_samples: int, console: Console) -> None:
@@ -45,11 +48,18 @@ def show(config_path: Path, num_samples: int, console: Console) -> None:
     )
     if chat.default_system is not None:
         console.print("the template adds a system prompt of its own, which counts as source", style="dim")
-    for number, sample in enumerate(islice(samples(config, version, chat), num_samples), 1):
-        console.rule(f"{number}: {sample.conversation}", align="left")
-        console.print(_summary(sample, config), style="dim")
-        if sample.row is not None:
-            console.print(marked(chat, sample.row, is_coloured=console.is_terminal), soft_wrap=True)
+    shown = list(islice(samples(config, version, chat), num_samples))
+    trained = [(sample, sample.row) for sample in shown if sample.row is not None and sample.row.ids]
+    for number, places in enumerate(pack([len(row.ids) for _, row in trained], config.row_tokens), 1):
+        held = sum(len(trained[place][1].ids) for place in places)
+        parts = f"{len(places)} sample{'s' * (len(places) > 1)}, {held} tokens, {config.row_tokens - held} of padding"
+        console.rule(f"row {number}: {parts}", align="left")
+        for sample, row in (trained[place] for place in sorted(places)):
+            console.print(f"{sample.conversation}: {_summary(sample)}", style="dim", markup=False)
+            console.print(marked(chat, row, is_coloured=console.is_terminal), soft_wrap=True)
+    for sample in shown:
+        if sample.row is None or not sample.row.ids:
+            console.print(f"{sample.conversation}: {_summary(sample)}", style="dim", markup=False)
 
 
 def samples(config: TrainConfig, version: DatasetVersion, chat: ChatTokenizer) -> Iterator[Sample]:
@@ -57,10 +67,13 @@ def samples(config: TrainConfig, version: DatasetVersion, chat: ChatTokenizer) -
     data = config.data
     lengths = Lengths(data.max_source_length, data.max_target_length, data.min_history_ratio)
     for conversation in version.conversations():
+        if data.targets == "last" and conversation.has_later_window:
+            continue
         try:
             for window in make_windows(chat, conversation.messages, lengths, targets=data.targets):
-                row = encode_window(chat, window.messages, data.max_target_length, window.cut_replies)
-                yield Sample(conversation.id, window, row)
+                row = encode_window(chat, window.messages, data.max_target_length)
+                before = tuple(turn for turn in window.turns if conversation.messages[turn].get("cut"))
+                yield Sample(conversation.id, window, row, cut_before=before)
         except DialogueError as error:
             yield Sample(conversation.id, refusal=str(error))
 
@@ -77,15 +90,18 @@ def marked(chat: ChatTokenizer, row: EncodedRow, *, is_coloured: bool) -> Text:
     return text
 
 
-def _summary(sample: Sample, config: TrainConfig) -> str:
+def _summary(sample: Sample) -> str:
     if sample.window is None or sample.row is None:
         return f"left out: {sample.refusal}"
     row, window = sample.row, sample.window
-    learned = sum(row.is_target)
-    if not learned:
+    if not row.ids:
         return "left out: no token of it is learned"
-    parts = [f"{len(row.ids)} of {config.row_tokens} tokens, {learned} learned", f"turns {_ranges(window.turns)}"]
-    parts += [f"turn {cut.turn} cut by {cut.end - cut.start} characters" for cut in window.cuts]
+    parts = [f"{len(row.ids)} tokens, {sum(row.is_target)} learned", f"turns {_ranges(window.turns)}"]
+    parts += [
+        f"turn {cut.turn} without its {'first' if cut.start == 0 else 'last'} {cut.end - cut.start} characters"
+        for cut in window.cuts
+    ]
+    parts += [f"turn {turn} cut by curation" for turn in sample.cut_before]
     return "; ".join(parts)
 
 

@@ -55,7 +55,7 @@ def test_every_reply_is_learned_once_within_its_budget(
     learned = [window.turns[index] for window in windows for index in target_turns(window.messages)]
     assert learned == target_turns(messages)
     for window in windows:
-        row = encode_window(chat, window.messages, target, window.cut_replies)
+        row = encode_window(chat, window.messages, target)
         targets = [i for i, flag in enumerate(row.is_target) if flag]
         if not targets:
             continue
@@ -101,7 +101,7 @@ def test_an_oversized_turn_is_cut_on_its_left_and_a_long_reply_on_its_right(chat
     assert window.messages[0]["content"].endswith("结尾")
     assert messages[1]["content"].startswith(window.messages[1]["content"])
     assert [cut.turn for cut in window.cuts] == [0, 1]
-    row = encode_window(chat, window.messages, 32, window.cut_replies)
+    row = encode_window(chat, window.messages, 32)
     assert row.ids[-1] != chat.eos_ids[0], "a cut reply does not get the end token"
     assert len(row.ids) <= 128 + 32
 

@@ -184,7 +184,7 @@ def test_replies_are_learned_once_within_their_budgets(
     windows = make_windows(chat, messages, Lengths(source, target, ratio))
     assert [w.turns[i] for w in windows for i in target_turns(w.messages)] == target_turns(messages)
     for window in windows:
-        row = encode_window(chat, window.messages, target, window.cut_replies)
+        row = encode_window(chat, window.messages, target)
         assert len(row.ids) <= source + target
         replies = target_turns(window.messages)
         prompts = [encode_prompt(chat, window.messages[:reply]) for reply in replies]

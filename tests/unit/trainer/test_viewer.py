@@ -36,9 +36,10 @@ def test_learned_tokens_are_marked_and_windows_are_told(tmp_path: Path) -> None:
     assert "⟦本月六十二元。<|im_end|>⟧" in shown.stdout
     assert "查话费⟧" not in shown.stdout
     assert all(shown.stdout.count(f"⟦第{i}轮assistant") == 1 for i in range(8)), "every reply is learned once"
-    assert "turn 1 cut by" in shown.stdout
+    assert "turn 1 without its last" in shown.stdout
+    assert "of padding" in shown.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "talks.jsonl", "version"]
-    assert _show(tmp_path / "config.json", "--show", 1).stdout.count("learned") == 1
+    assert _show(tmp_path / "config.json", "--show", 1).stdout.count(" learned;") == 1
 
     missing = _show(tmp_path / "config.json")
     assert missing.returncode == 2
