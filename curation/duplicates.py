@@ -13,11 +13,9 @@ Memory holds one band's numbers at a time, and what shares any; texts lie on dis
 import hashlib
 import math
 import re
-from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
@@ -26,8 +24,9 @@ import polars as pl
 import pyarrow as pa
 from rapidfuzz.distance import Levenshtein
 
+from curation.likely_pairs import LikelyPairs, numbered
 from curation.operator import Dialogues, Shard
-from curation.shingles import BANDS, ROWS, SIZE, SKETCH, may_be_similar, shingles, similarity, sketch
+from curation.shingles import SIZE, shingles, similarity, sketch
 
 DECISIONS = pl.Schema({"conversation": pl.UInt32, "code": pl.String, "kept": pl.String, "score": pl.Float64})
 """Conversations of a segment to drop, each with the id of the one that is kept."""
@@ -82,20 +81,11 @@ def find_duplicates(shards: Sequence[Shard], config: Likeness, scratch: Path) ->
     return [pl.DataFrame(sorted(decided[number]), DECISIONS, orient="row") for number in range(len(shards))]
 
 
-def _numbered(shards: Sequence[Shard], *columns: str) -> pl.DataFrame:
-    """Some columns of all surveys, with the number of the segment."""
-    parts = [
-        one.survey.select(pl.lit(number, pl.UInt32).alias("shard"), "conversation", *columns)
-        for number, one in enumerate(shards)
-    ]
-    return pl.concat(pl.collect_all(parts))
-
-
 def _exact(shards: Sequence[Shard]) -> tuple[pl.DataFrame | None, list[tuple[Place, Place, str]]]:
     """The places that repeat a content: all of them, and each with the first place of its content and that one's id."""
     if not shards:
         return None, []
-    table = _numbered(shards, "content")
+    table = numbered(shards, "content")
     again = table.filter(~pl.col("content").is_first_distinct())
     if again.is_empty():
         return None, []
@@ -121,92 +111,50 @@ def _near(
     shards: Sequence[Shard], repeats: pl.DataFrame | None, config: Likeness, scratch: Path
 ) -> dict[Place, tuple[str, float]]:
     """The near duplicates among conversations of different content: who is kept instead, and how alike they are."""
-    shared = _shared(shards, repeats)
-    if shared.is_empty():
-        return {}
-    talks = _Talks(shards, shared.select("shard", "conversation").unique(maintain_order=True), scratch)
-    numbers, groups = shared["place"].to_list(), array("I", shared["group"].to_numpy().tobytes())
-    # who is kept in each group, as chains of entries: the newest entry of a group, and for each the one before it
-    newest, before = array("q", [-1]) * (max(groups) + 1), array("q", [-1]) * len(groups)
+    likely = LikelyPairs(shards, repeats, config.threshold, scratch)
+    talks = _Talks(shards, likely.places, scratch)
     found: dict[int, tuple[int, float]] = {}
-    for number, entries in groupby(range(len(numbers)), key=numbers.__getitem__):
-        mine = list(entries)
-        earlier = {numbers[entry] for start in mine for entry in _chain(newest[groups[start]], before)}
-        alike = (
-            (other, talks.likeness(other, number, config.threshold))
-            for other in talks.likely(number, earlier, config.threshold)
-        )
+    for number, earlier in likely:
+        alike = ((other, talks.likeness(other, number, config.threshold)) for other in earlier)
         first = next(((other, score) for other, score in alike if score is not None), None)
         if first is not None:
             found[number] = first
-            continue
-        for entry in mine:
-            before[entry], newest[groups[entry]] = newest[groups[entry]], entry
-    ids = _ids(shards, talks.places[sorted({other for other, _ in found.values()})])
-    place = talks.places.rows()
-    return {place[number]: (ids[place[other]], score) for number, (other, score) in found.items()}
-
-
-def _chain(entry: int, before: "array[int]") -> Iterator[int]:
-    while entry >= 0:
-        yield entry
-        entry = before[entry]
-
-
-def _shared(shards: Sequence[Shard], repeats: pl.DataFrame | None) -> pl.DataFrame:
-    """Conversations of different content that share bands, in order, each once for each group that shares one.
-
-    Columns: shard, conversation, `place` (its number among them), `group`.
-    """
-    found, num_groups = [], 0
-    for band in range(BANDS if shards else 0):
-        table = _numbered(shards, f"band_{band}").rename({f"band_{band}": "number"})
-        if repeats is not None:
-            table = table.join(repeats, on=["shard", "conversation"], how="anti", maintain_order="left")
-        common = table.filter(pl.col("number").is_duplicated())
-        group = pl.col("number").rank("dense").cast(pl.UInt32) - 1 + num_groups
-        found.append(common.select("shard", "conversation", group=group))
-        num_groups += common["number"].n_unique()
-    joined = pl.concat(found) if found else pl.DataFrame(schema={"shard": pl.UInt32, "conversation": pl.UInt32})
-    return joined.sort("shard", "conversation", maintain_order=True).with_columns(
-        place=pl.struct("shard", "conversation").rle_id()
-    )
+            likely.drop(number)
+    place = dict(zip(found, likely.places[list(found)].iter_rows(), strict=True))
+    standing = sorted({other for other, _ in found.values()})
+    kept = likely.places[standing]
+    ids, where = _ids(shards, kept), dict(zip(standing, kept.iter_rows(), strict=True))
+    return {place[number]: (ids[where[other]], score) for number, (other, score) in found.items()}
 
 
 class _Talks:
-    """The conversations that are compared, by their numbers, in scratch files that are mapped into memory."""
+    """The conversations that are compared, by their numbers, in scratch files that are mapped into memory.
+
+    A segment's are written when the first of them is asked for.
+    """
 
     def __init__(self, shards: Sequence[Shard], places: pl.DataFrame, scratch: Path) -> None:
-        self.places = places
-        parts, begin = [], 0
-        mapped = np.memmap(scratch / "sketches", SKETCH, "w+", shape=(places.height, BANDS * ROWS))
-        self._sketches = np.asarray(mapped)  # as a plain array: a row of a memmap takes as long as comparing it
-        for (shard,), mine in places.group_by("shard", maintain_order=True):
-            wanted = pl.col("conversation").is_in(mine["conversation"].implode())
-            turns = shards[int(str(shard))].turns().filter(wanted).select("conversation", "role", "text").collect()
-            talks = turns.group_by("conversation", maintain_order=True).agg("role", "text")
-            parts.append(scratch / f"{shard}.arrow")
-            talks.select("role", "text").write_ipc(parts[-1])
-            sketches = shards[int(str(shard))].survey.filter(wanted).select("sketch").collect().to_series()
-            end = begin + mine.height
-            self._sketches[begin:end] = np.frombuffer(b"".join(sketches), SKETCH).reshape(mine.height, -1)
-            begin = end
-        self._parts = [pa.ipc.open_file(pa.memory_map(str(part))).read_all() for part in parts]
-        self._begins = np.cumsum([0, *(part.num_rows for part in self._parts)])
+        self._shards, self._places, self._scratch = shards, places, scratch
+        sizes = places.group_by("shard", maintain_order=True).len()
+        self._numbers = sizes["shard"].to_list()
+        self._begins = np.cumsum([0, *sizes["len"]])
+        self._part = lru_cache(maxsize=None)(self._written)
         self._shingles = lru_cache(SHINGLED)(lambda number: shingles(SEPARATOR.join(self._talk(number)[1])))
+
+    def _written(self, part: int) -> pa.Table:
+        begin, end = self._begins[part : part + 2].tolist()
+        wanted = pl.col("conversation").is_in(self._places[begin:end]["conversation"].implode())
+        turns = self._shards[self._numbers[part]].turns().filter(wanted).select("conversation", "role", "text")
+        talks = turns.collect().group_by("conversation", maintain_order=True).agg("role", "text")
+        path = self._scratch / f"{part}.arrow"
+        talks.select("role", "text").write_ipc(path)
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
     def _talk(self, number: int) -> Talk:
         part = int(np.searchsorted(self._begins, number, side="right")) - 1
-        roles, texts = (self._parts[part][name][number - int(self._begins[part])].as_py() for name in ("role", "text"))
+        table, row = self._part(part), number - int(self._begins[part])
+        roles, texts = (table[name][row].as_py() for name in ("role", "text"))
         return tuple(roles), tuple(texts)
-
-    def likely(self, number: int, others: set[int], threshold: float) -> list[int]:
-        """Those of some others that may be as alike as the threshold, in order."""
-        if not others:
-            return []
-        ordered = sorted(others)
-        passed = may_be_similar(self._sketches[number], self._sketches[ordered], threshold)
-        return [ordered[index] for index in np.flatnonzero(passed)]
 
     def likeness(self, one: int, other: int, threshold: float) -> float | None:
         """How alike two conversations are; None if they are no near duplicates."""

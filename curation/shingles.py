@@ -52,10 +52,11 @@ def sketch(texts: pl.Series) -> pl.DataFrame:
     return table.with_columns(pl.Series("sketch", halves, pl.Binary))
 
 
-def may_be_similar(one: npt.NDArray[np.uint16], others: npt.NDArray[np.uint16], least: float) -> npt.NDArray[np.bool_]:
-    """Which other sketches may be of texts that are as similar as `least`: within three deviations of the estimate."""
+def may_be_similar(ones: npt.NDArray[np.uint16], others: npt.NDArray[np.uint16], least: float) -> npt.NDArray[np.bool_]:
+    """Which pairs of sketches, row by row, may be of texts as similar as `least`: within three deviations of the
+    estimate."""
     deviation = math.sqrt(least * (1 - least) / (BANDS * ROWS))
-    share: npt.NDArray[np.float64] = np.count_nonzero(others == one, axis=1) / one.size
+    share: npt.NDArray[np.float64] = np.count_nonzero(others == ones, axis=1) / (BANDS * ROWS)
     return share >= least - 3 * deviation
 
 

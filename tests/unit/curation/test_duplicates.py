@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation import likely_pairs
 from curation.command import curate
 from curation.duplicates import differ_here_and_there
 from curation.preview import preview
@@ -101,6 +102,29 @@ def test_a_dropped_conversation_stands_for_no_other_one() -> None:
     )
     assert [made["dropped"] and made["dropped"]["code"] for made in one] == [None, "near", None, "near"]
     assert one[3]["trace"][0]["after"] == "c0", "the same as a dropped one: the kept one is named"
+
+
+def test_how_many_are_looked_at_together_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every size of crowd and window, from one at a time, gives what comparing with all that stand gives."""
+    chance = random.Random(3)
+    talks = [
+        ["".join("变" if chance.random() < rate else character for character in text) for text in talk]
+        for talk in _talks(3, 12)
+        for rate in chance.choices((0.0, 0.01, 0.02, 0.04, 0.07), k=chance.choice((1, 3, 20)))
+    ]
+    chance.shuffle(talks)
+    given = [{"messages": [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(talk)]}
+             for talk in talks]  # fmt: skip
+    made = []
+    for window, crowd in ((1_024, 64), (1_024, 0), (7, 5), (1, 1_000)):
+        monkeypatch.setattr(likely_pairs, "WINDOW", window)
+        monkeypatch.setattr(likely_pairs, "CROWD", crowd)
+        answers = preview(given, parse_recipe(RECIPE), as_of=date(2026, 1, 1))
+        made.append([(one["dropped"], one["trace"]) for one in answers])
+    assert made == made[:1] * len(made)
+    codes = [one["dropped"]["code"] for one in answers if one["dropped"]]
+    assert {"exact", "near"} == set(codes)
+    assert len(codes) < len(talks) - 12, "some are too unlike what stands, so more stand than there were originals"
 
 
 @pytest.mark.parametrize(
