@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 WRITTEN = frozenset(
     {"segments", "trace", "dropped", "tags.parquet", "manifest.json", "quarantine.parquet", "report.json"}
 )
+LARGE_BYTES = 16 * 2**20
+"""Inputs that are several segments whatever they hold: it pays to start further processes at once."""
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -48,19 +50,22 @@ def curate(
     force: bool,
 ) -> None:
     """Curate files without a server: same operators, same bytes."""
-    from curation.command import curate as curate_files
+    from curation.processes import processes
 
-    wanted = _read_recipe(recipe)
-    maps = {"speakers": _json_map("--speakers", speakers), "columns": _json_map("--columns", columns)}
-    _claim(out, force=force)
-    with _told_in_one_line(), _bars() as bars:
+    is_large = sum(path.stat().st_size for path in inputs) > LARGE_BYTES
+    with _told_in_one_line(), processes(workers, at_once=is_large) as spread, _bars() as bars:
+        from curation.command import curate as curate_files  # while the other processes load it too
+
+        wanted = _read_recipe(recipe)
+        maps = {"speakers": _json_map("--speakers", speakers), "columns": _json_map("--columns", columns)}
+        _claim(out, force=force)
         reading = bars.add_task("read", total=len(inputs))
         curating = bars.add_task("curate", total=None)
         manifest = curate_files(
             inputs,
             out,
             recipe=wanted,
-            workers=workers,
+            spread=spread,
             as_of=_day(as_of),
             speakers=maps["speakers"],
             columns=maps["columns"],

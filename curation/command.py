@@ -1,15 +1,8 @@
 """A whole run without a service: files are ingested and curated into a folder, in one process or in several."""
 
-import multiprocessing
-import os
 import shutil
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +10,7 @@ import polars as pl
 
 from curation.errors import InputError
 from curation.formats import SEGMENT_BYTES, Ingested, ingest, repeated_ids
-from curation.formats.cuts import Spread
+from curation.processes import Spread
 from curation.recipe import Recipe
 from curation.run import Result, SegmentResult, StageResult, close_version, curate_segment, decide, resume_segment
 from curation.segments import ARROW, QUARANTINE_SCHEMA, file_sha256, write_json, write_parquet
@@ -33,7 +26,7 @@ def curate(
     out: Path,
     *,
     recipe: Recipe,
-    workers: int = 1,
+    spread: Spread = map,
     as_of: date | None = None,
     speakers: Mapping[str, str] | None = None,
     columns: Mapping[str, str] | None = None,
@@ -43,8 +36,8 @@ def curate(
 ) -> dict[str, Any]:
     """Ingests and curates files into `out`, without a service; returns the manifest.
 
-    `speakers` and `columns` are as for an upload. `on_ingest` is told how many files are read, `on_progress` how many
-    segments are curated, of how many.
+    `spread` may be that of `processes`. `speakers` and `columns` are as for an upload. `on_ingest` is told how many
+    files are read, `on_progress` how many segments are curated, of how many.
 
     Raises:
         InputError: a file cannot be read at all.
@@ -53,14 +46,13 @@ def curate(
     shas = [file_sha256(path) for path in inputs]
     settings = {"speakers": speakers, "columns": columns, "segment_bytes": segment_bytes, "suffix": ARROW}
     try:
-        with _processes(workers) as spread:
-            ingested = []
-            for index, (path, sha256) in enumerate(zip(inputs, shas, strict=True)):
-                folder = out / f"{INGEST}{index}"
-                ingested.append(_ingest_named(path, folder, {**settings, "sha256": sha256, "spread": spread}))
-                if on_ingest is not None:
-                    on_ingest(len(ingested))
-            return _curate_ingested(inputs, shas, ingested, out, recipe, spread, as_of, on_progress)
+        ingested = []
+        for index, (path, sha256) in enumerate(zip(inputs, shas, strict=True)):
+            folder = out / f"{INGEST}{index}"
+            ingested.append(_ingest_named(path, folder, {**settings, "sha256": sha256, "spread": spread}))
+            if on_ingest is not None:
+                on_ingest(len(ingested))
+        return _curate_ingested(inputs, shas, ingested, out, recipe, spread, as_of, on_progress)
     finally:
         for folder in out.glob(f"{INGEST}*"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -131,78 +123,6 @@ def _over_barrier(
         )
         for one, decided, place in zip(waiting, decisions, places, strict=True)
     ]
-
-
-@contextmanager
-def _processes(workers: int) -> Iterator[Spread]:
-    """Spreads jobs over this process and others, which start with the first jobs that are several.
-
-    Results come in order. This process works from the first moment, while the others are still being started.
-    """
-    spawn = multiprocessing.get_context("spawn")  # polars does not survive a fork
-    with ExitStack() as stack:
-
-        @lru_cache(maxsize=1)
-        def others() -> ProcessPoolExecutor:
-            made = stack.enter_context(ProcessPoolExecutor(workers - 1, mp_context=spawn, initializer=_end_with_parent))
-            stack.callback(made.shutdown, wait=False, cancel_futures=True)
-            return made
-
-        def spread(function: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Any]:
-            listed = list(jobs)
-            if workers == 1 or len(listed) <= 1:
-                return map(function, listed)
-            return _together(function, listed, others(), workers - 1)
-
-        yield spread
-
-
-def _together(
-    function: Callable[[Any], Any], jobs: Sequence[Any], others: ProcessPoolExecutor, num_others: int
-) -> Iterator[Any]:
-    """Each job's result, in order; whoever is free, here or among the others, takes the next job."""
-    waiting = deque(range(len(jobs)))
-    results: list[Future[Any]] = [Future() for _ in jobs]
-
-    def feed() -> None:
-        with suppress(IndexError):  # no job is left
-            index = waiting.popleft()
-            try:
-                others.submit(function, jobs[index]).add_done_callback(partial(settle, index))
-            except RuntimeError as error:  # a process was killed, or the run is given up
-                results[index].set_exception(error)
-
-    def settle(index: int, sent: Future[Any]) -> None:
-        if sent.cancelled():
-            return
-        if (error := sent.exception()) is not None:
-            results[index].set_exception(error)
-        else:
-            results[index].set_result(sent.result())
-            feed()
-
-    for _ in range(min(num_others, len(jobs) - 1)):
-        feed()
-    for result in results:
-        while not result.done():
-            try:
-                mine = waiting.popleft()
-            except IndexError:
-                break
-            results[mine].set_result(function(jobs[mine]))
-        yield result.result()
-
-
-def _end_with_parent() -> None:
-    """A pool's process waits for work for ever, even when whoever would send it was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_job(job: Job) -> Result:

@@ -20,7 +20,7 @@ from curation.shingles import BANDS, ROWS, SKETCH, may_be_similar
 
 WINDOW = 1_024
 """Conversations whose pairs are looked at together."""
-CROWD = 64
+CROWD = 256
 """Where more conversations share a band, each is compared with those that stand, when its turn comes."""
 PAIRS_AT_ONCE = 512
 """Pairs whose sketches are compared in one call: they fit the processor's cache."""

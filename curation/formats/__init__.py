@@ -15,7 +15,7 @@ import polars as pl
 
 from curation.formats.columns import canonical
 from curation.formats.conversations import parse_record
-from curation.formats.cuts import Spread, ingest_cuts
+from curation.formats.cuts import ingest_cuts
 from curation.formats.detect import JSONL, Detection, open_records
 from curation.formats.encodings import RecordError
 from curation.formats.flat_turns import FLAT_TURNS, FlatTurns
@@ -33,6 +33,7 @@ from curation.formats.messages import Record
 from curation.formats.readers import Item
 from curation.formats.records import KINDS
 from curation.formats.roles import Speakers
+from curation.processes import Spread
 from curation.segments import PARQUET, RAW_SCHEMA
 
 __all__ = ["SEGMENT_BYTES", "Ingested", "RawSegment", "RecordError", "ingest", "repeated_ids"]

@@ -1,9 +1,8 @@
 """Ingest of JSON lines cut by cut: each cut alone gives one raw segment, in this process or in another."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from curation.formats.conversations import parse_record
 from curation.formats.detect import Detection
@@ -14,9 +13,7 @@ from curation.formats.messages import Record
 from curation.formats.readers import read_value
 from curation.formats.roles import Speakers
 from curation.formats.streams import BrokenStreamError, read_chunks
-
-Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
-"""Calls a function with each of many jobs, in order, as `map` does: here, or in other processes."""
+from curation.processes import Spread
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from laws.conversations import KINDS, cases_of, conversations, every_operator
 
 from curation.command import curate
 from curation.operator import REGISTRY
+from curation.processes import processes
 
 SMALLEST_SEGMENT = 1_024
 
@@ -52,7 +53,8 @@ def test_two_workers_write_the_same_bytes_as_one(source: Path, tmp_path: Path, c
     made = {}
     for workers in (1, 2):
         out = tmp_path / str(workers)
-        manifest = curate([source], out, recipe=every_operator(), as_of=AS_OF, segment_bytes=60_000, workers=workers)
+        with processes(workers) as spread:
+            manifest = curate([source], out, recipe=every_operator(), as_of=AS_OF, segment_bytes=60_000, spread=spread)
         assert len(manifest["segments"]) > 3
         made[workers] = {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert made[1] == made[2]

@@ -16,6 +16,7 @@ from curation import likely_pairs
 from curation.command import curate
 from curation.duplicates import differ_here_and_there
 from curation.preview import preview
+from curation.processes import processes
 from curation.recipe import parse_recipe
 from curation.shingles import BANDS, shingles, similarity, sketch
 
@@ -68,8 +69,9 @@ def test_the_first_in_the_order_of_files_and_lines_stays_whatever_the_segments_a
     made = {}
     for segment_bytes, workers in ((1 << 20, 1), (2_000, 1), (2_000, 2)):
         out = tmp_path / f"{segment_bytes}-{workers}"
-        settings = {"as_of": date(2026, 11, 1), "segment_bytes": segment_bytes, "workers": workers}
-        manifest = curate([first, second], out, recipe=parse_recipe(RECIPE), **settings)
+        with processes(workers, at_once=True) as spread:
+            settings = {"as_of": date(2026, 11, 1), "segment_bytes": segment_bytes, "spread": spread}
+            manifest = curate([first, second], out, recipe=parse_recipe(RECIPE), **settings)
         rows = _dropped(out)
         made[segment_bytes, workers] = (manifest["digest"], manifest["counts"], rows)
         assert (len(manifest["segments"]) > 4) == (segment_bytes == 2_000)
