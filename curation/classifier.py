@@ -1,23 +1,25 @@
-"""The classifier: two fastText models on characters and words, learned from labelled texts.
+"""The classifier: a fastText model over n-grams, learned from labelled texts, in a form that is small and fast.
 
-A text is folded (width, case) and cut into tokens: each character of a script without spaces is one, each word of
-others; word n-grams over them are character n-grams in Chinese, so no segmenter is needed. A second model reads the
-same text as phrases, each with the n-grams of characters inside it: these know where a phrase begins and ends, and
-which word a misspelt one looks like. The two err on different texts, so the mean of their scores is better than either.
+A supervised fastText model is linear: a text's logits are the mean of its n-grams' vectors, times the output matrix. So
+an artefact keeps for each n-gram its vector times the output matrix already, one number a label, and a text's logits
+are sums over its n-grams (`curation/ngrams.py`), divided as in training. Training checks that both forms agree.
 
-An artefact is a folder of `model.bin`, `phrases.bin` and `classifier.json`; its digest is over all, without times or
-places. The same labels and settings give the same digest: one thread, and an order that follows from the texts' hashes.
+Three things differ from plain fastText, all of them in what it is given (`curation/classifier_fitting.py`): an n-gram
+counts once a text; one that tells much is given several times; and a short text is filled up with silent tokens, so the
+mean comes nearer to a sum, and a short text of unknown words is no sure thing.
 
-fastText crashes on a damaged model, so a model is opened only when its hash is the one of its training.
+An artefact is a folder of `ngrams.npy`, `vectors.npy`, `output.npy` where labels are many, and `classifier.json`; its
+digest is over all, without times or places. The same labels and settings give the same digest: one thread, and an order
+that follows from the texts' hashes.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,42 +29,19 @@ from curation.errors import CurationError
 from curation.label_metrics import measure_labels
 from curation.segments import file_sha256
 
-if TYPE_CHECKING:
-    from fasttext.FastText import _FastText
-
-FORMAT = "talkmill.classifier/2"
-PREPARATION = 2
-"""Raised with every change of `prepare` or `phrases`: an artefact is read only by the code of its training."""
+FORMAT = "talkmill.classifier/3"
+PREPARATION = 3
+"""Raised with every change of how texts are read: an artefact is read only by the code of its training."""
 UNSUITABLE = (
     "1 true yes bad unsuitable unsafe offensive toxic abusive abuse spam nsfw insult hate harmful "
     "不合适 不适合 不良 违规 违禁 辱骂 有害 敏感 冒犯 攻击"
 )
 """Names of the label to act on where a classifier has two and a recipe names none."""
 
-PIECE_TOKENS = 1_000
-"""fastText reads no more than 1,024 tokens of a line; longer texts are scored in pieces."""
-BATCH_TEXTS = 10_000
-SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-TOKEN = rf"[^\W_{SPACELESS}]+|\S"
-PHRASE = rf"[^\W_{SPACELESS}]+|(?:[\w&&[{SPACELESS}]] ?)+|(?:[^\w\s] ?)+|_+"
-LONG_NUMBER = r"\d{4,}"
+FULL_TEXT = 400
+"""Shorter texts, of n n-grams by weight, are filled up with silence to √(FULL_TEXT × n)."""
+NGRAMS, VECTORS, OUTPUT = "ngrams.npy", "vectors.npy", "output.npy"
 DESCRIPTION = "classifier.json"
-
-
-def prepare(texts: Sequence[str] | pl.Series) -> pl.Series:
-    """Texts as their tokens, joined by spaces. Long numbers are alike: which one it is says nothing."""
-    given = texts if isinstance(texts, pl.Series) else pl.Series(texts, dtype=pl.String)
-    folded = given.str.normalize("NFKC").str.to_lowercase()
-    return folded.str.replace_all(LONG_NUMBER, "0000").str.extract_all(TOKEN).list.join(" ")
-
-
-def phrases(lines: pl.Series) -> pl.Series:
-    """Prepared texts as phrases between tabs: runs of a script without spaces, words of others, punctuation."""
-    return lines.str.extract_all(PHRASE).list.join("\t").str.replace_all(" ", "", literal=True)
-
-
-READINGS: Mapping[str, Callable[[pl.Series], pl.Series]] = {"model.bin": lambda lines: lines, "phrases.bin": phrases}
-"""How each model of an artefact is given prepared texts, by the name of its file."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +81,36 @@ class ClassifierRef:
         return found if len(self.labels) == 2 and len(found) == 1 else ()
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What a model knows, in arrays."""
+
+    ngrams: npt.NDArray[np.uint64]
+    """Hashes, rising."""
+    vectors: npt.NDArray[np.float32]
+    """One row an n-gram, and a last one for the end of each text: its weight, then its vector times its weight."""
+    output: npt.NDArray[np.float32] | None
+    """Makes logits of vectors: labels × dimensions. None where the vectors are logits."""
+
+    def cooled(self, temperature: float) -> "Weights":
+        """The same, with logits divided by a temperature: less sure of itself, of the same opinion."""
+        if self.output is not None:
+            return replace(self, output=self.output / np.float32(temperature))
+        vectors = self.vectors.copy()
+        vectors[:, 1:] /= np.float32(temperature)
+        return replace(self, vectors=vectors)
+
+
 class Classifier:
     """A trained classifier, opened."""
 
-    def __init__(self, models: "Mapping[str, _FastText]", labels: Sequence[str]) -> None:
-        self._models = [(READINGS[name], model) for name, model in models.items()]
+    def __init__(self, weights: Weights, labels: Sequence[str], settings: Mapping[str, Any]) -> None:
+        from curation.ngrams import NgramTable, Reading
+
         self.labels = tuple(labels)
-        self._columns = {f"__label__{index}": index for index in range(len(self.labels))}
+        self._weights = weights
+        self._independent = settings["loss"] == "ova"
+        self._table = NgramTable(weights.ngrams, Reading(settings["word_ngrams"], settings["char_ngrams"]))
 
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
@@ -118,25 +120,26 @@ class Classifier:
             CurationError: it is not one, is damaged, or is of another version of Talkmill.
         """
         described = read_description(folder)
-        for name, sha256 in described["models_sha256"].items():
+        for name, sha256 in described["arrays_sha256"].items():
             if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
-                raise CurationError(f"{folder / name} is not the model that {DESCRIPTION} describes: train it again")
-        return cls.open(folder, described["models_sha256"], described["labels"])
-
-    @classmethod
-    def open(cls, folder: Path, names: Iterable[str], labels: Sequence[str]) -> "Classifier":
-        """Opens models that are known to be whole, such as those just trained."""
-        import fasttext
-
-        return cls({name: fasttext.load_model(str(folder / name)) for name in names}, labels)
+                raise CurationError(f"{folder / name} is not what {DESCRIPTION} describes: train the classifier again")
+        arrays = {name: np.load(folder / name, allow_pickle=False) for name in described["arrays_sha256"]}
+        weights = Weights(arrays[NGRAMS], arrays[VECTORS], arrays.get(OUTPUT))
+        return cls(weights, described["labels"], described["hyperparameters"])
 
     def scores(self, texts: Sequence[str] | pl.Series) -> npt.NDArray[np.float64]:
-        """Scores of `texts` (rows) for each of `labels` (columns); 0 to 1, rounded to 1e-4.
+        """Scores of `texts` (rows) for each of `labels` (columns); 0 to 1, rounded to 1e-4."""
+        return likelihoods(self.logits(texts), independent=self._independent).round(4)
 
-        A text of several pieces has their mean, weighted by length.
-        """
-        parts = [self._batch(texts[start : start + BATCH_TEXTS]) for start in range(0, len(texts), BATCH_TEXTS)]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.labels)))
+    def logits(self, texts: Sequence[str] | pl.Series) -> npt.NDArray[np.float64]:
+        """What scores are made of."""
+        given = texts if isinstance(texts, pl.Series) else pl.Series(texts, dtype=pl.String)
+        sums = self._table.sums(given, self._weights.vectors) + self._weights.vectors[-1]
+        logits = sums[:, 1:] / filled(sums[:, :1])
+        if self._weights.output is not None:
+            logits = logits @ self._weights.output.T
+        wide: npt.NDArray[np.float64] = logits.astype(np.float64)
+        return wide
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """The likeliest label of each text."""
@@ -144,41 +147,21 @@ class Classifier:
         best = scores.argmax(axis=1)
         return [Prediction(self.labels[index], float(row[index])) for index, row in zip(best, scores, strict=True)]
 
-    def _batch(self, texts: Sequence[str] | pl.Series) -> npt.NDArray[np.float64]:
-        lines = prepare(texts)
-        long = lines.filter(lines.str.len_bytes() >= 2 * PIECE_TOKENS)  # a token has a byte, and a space behind it
-        if (long.str.count_matches(" ", literal=True) >= PIECE_TOKENS).any():
-            return self._batch_of_long(lines.to_list())
-        return self._rows(lines).round(4)
 
-    def _batch_of_long(self, lines: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Texts of several pieces, of which fastText would read the first only."""
-        pieces: list[list[str]] = []
-        owners: list[int] = []
-        for index, line in enumerate(lines):
-            tokens = line.split(" ")
-            cut = [tokens[start : start + PIECE_TOKENS] for start in range(0, len(tokens), PIECE_TOKENS)]
-            pieces += cut
-            owners += [index] * len(cut)
-        weights = np.array([len(piece) for piece in pieces], dtype=np.float64)
-        sums = np.zeros((len(lines), len(self.labels)))
-        np.add.at(sums, owners, self._rows(pl.Series([" ".join(piece) for piece in pieces])) * weights[:, None])
-        means: npt.NDArray[np.float64] = (sums / np.bincount(owners, weights=weights)[:, None]).round(4)
-        return means
+def filled(lengths: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """How long texts are, by the weight of their n-grams, once silence fills them up."""
+    most: npt.NDArray[np.float32] = np.maximum(lengths, np.floor(np.sqrt(FULL_TEXT * lengths)))
+    return most
 
-    def _rows(self, lines: pl.Series) -> npt.NDArray[np.float64]:
-        """The mean of the models' scores."""
-        read = [self._scored(model, reading(lines).to_list()) for reading, model in self._models]
-        mean: npt.NDArray[np.float64] = np.mean(read, axis=0)
-        return mean
 
-    def _scored(self, model: "_FastText", lines: list[str]) -> npt.NDArray[np.float64]:
-        """One model's own scores, in the order of our labels; its sums exceed one by rounding."""
-        names, values = model.predict(lines, k=len(self.labels))
-        rows = np.repeat(np.arange(len(lines)), [len(found) for found in names])
-        scores = np.zeros((len(lines), len(self.labels)))
-        scores[rows, [self._columns[name] for found in names for name in found]] = np.concatenate(values)
-        return scores.clip(0.0, 1.0)
+def likelihoods(logits: npt.NDArray[np.float64], *, independent: bool) -> npt.NDArray[np.float64]:
+    """Scores of logits: on their own, or adding up to one."""
+    if independent:
+        scores: npt.NDArray[np.float64] = 1 / (1 + np.exp(-logits))
+        return scores
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True, initial=0.0))
+    shares: npt.NDArray[np.float64] = raised / raised.sum(axis=1, keepdims=True)
+    return shares
 
 
 @lru_cache(maxsize=4)
@@ -238,7 +221,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def description_digest(described: dict[str, Any]) -> str:
-    """The digest of an artefact: over its description, which holds the model's hash."""
+    """The digest of an artefact: over its description, which holds the arrays' hashes."""
     plain = {key: value for key, value in described.items() if key != "digest"}
     return f"sha256:{hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()}"
 

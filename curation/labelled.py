@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from curation.classifier import BATCH_TEXTS, Progress, prepare
+from curation.classifier import Progress
 from curation.errors import CurationError
+from curation.ngrams import prepare
 
+BATCH_TEXTS = 10_000
 MIN_PER_LABEL = 10
 MAX_LABELS = 1_000
 MAX_RECORDS = 2_000_000
