@@ -1,38 +1,29 @@
-"""Find words in all their spellings, by one automaton over folded text; numbers, addresses and links by their form.
+"""Find words in all their spellings, by one automaton over folded text, and numbers, addresses and links by their form.
 
-Folding maps each character to one that stands for all its spellings, so offsets stay those of the text. Where
-characters are passed over (`skip`) or repeats ignored, each folded symbol remembers the slice it stands for.
+Many texts are searched at once, in blocks: read as symbols, looked through for places where a word may begin; only the
+texts that have one are searched by the automaton. Hits stay arrays until they are told.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Literal
+from itertools import chain, pairwise
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from ahocorasick_rs import AhoCorasick, MatchKind
 from pydantic import Field
 
 from curation.folding import Folding
+from curation.forms import Form, Forms
 from curation.operator import Lexicon, OperatorConfig
-from curation.text_blocks import in_blocks
+from curation.symbols import Beginnings, Codes, Places, Reader, Symbols, decoded
+from curation.text_blocks import Block, in_blocks
 
-TOP_LEVEL = (
-    "com|cn|net|org|edu|gov|info|biz|xyz|top|vip|shop|club|site|online|app|dev|io|co|cc|me|tv|ai|uk|de|jp|kr|hk|tw"
-)
-OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-DETECTED = {
-    "url": re.compile(
-        r"(?:(?<![a-z])(?:https?|ftp)://|(?<![\w.@-])www\.)[!-;=?-~]+(?<![.,;:!?)\]'])"
-        rf"|(?<![\w.@-])(?:[a-z0-9-]{{1,63}}\.){{1,8}}(?:{TOP_LEVEL})(?![\w@-]|\.\w)(?:/[!-;=?-~]*(?<![.,;:!?)\]']))?",
-        re.IGNORECASE | re.ASCII,
-    ),
-    "email": re.compile(
-        r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,24}(?![\w-])", re.IGNORECASE | re.ASCII
-    ),
-    "ipv4": re.compile(rf"(?<![\d.])(?:{OCTET}\.){{3}}{OCTET}(?!\.?\d)", re.ASCII),
-}  # fmt: skip
+FOUND = pl.Schema({"text": pl.Int64, "start": pl.Int64, "end": pl.Int64, "word": pl.String, "category": pl.String})
+NOTHING = np.uint32(ord("\n"))
+"""What stands beside the first and the last symbol of a text."""
 
 
 class MatchOptions(OperatorConfig):
@@ -41,7 +32,7 @@ class MatchOptions(OperatorConfig):
     ignore_case: bool = True
     """FUCK is fuck."""
     ignore_width: bool = True
-    """Full-width letters and digits are their half-width forms."""
+    """Full-width letters, digits and signs are their half-width forms."""
     ignore_repeat: bool = False
     """ffuuck is fuck; a letter that the word itself has twice must be there twice."""
     ignore_traditional: bool = True
@@ -49,7 +40,7 @@ class MatchOptions(OperatorConfig):
     ignore_digit_style: bool = True
     """三, ③, ３ and 3 are one."""
     ignore_letter_style: bool = True
-    """Ⓕ, ⒡ and f are one."""
+    """Ⓕ, ⒡ and f are one, and ﬁ is fi."""
     skip: str = Field(default="", max_length=1_000)
     """Characters passed over inside a word."""
     word_boundary: bool = True
@@ -62,7 +53,7 @@ class MatchOptions(OperatorConfig):
     """Of matches that begin at one place, take the longest; otherwise the shortest."""
     mask: str = Field(default="*", min_length=1, max_length=1)
     """Stands for each masked character."""
-    detect: tuple[Literal["number", "url", "email", "ipv4"], ...] = ()
+    detect: tuple[Form, ...] = ()
     """What is found by its form, beside words; its name is the match's category."""
     number_length: int = Field(default=8, ge=1, le=100)
     """Fewest digits of a detected number."""
@@ -79,17 +70,15 @@ class Match:
 
 
 @dataclass(frozen=True)
-class _Folded:
-    """A text as the automaton sees it, and the slice of the original that each of its symbols stands for."""
+class _Hits:
+    """Hits in a block: code points of the block, and which pattern each is, or from their number on which form."""
 
-    plain: str
-    """Folded character by character."""
-    text: str
-    """What the automaton searches: without what is skipped and repeated."""
-    starts: Sequence[int]
-    ends: Sequence[int]
-    runs: Sequence[int]
-    """How often each symbol was repeated."""
+    starts: Places
+    ends: Places
+    of: Places
+
+    def __getitem__(self, wanted: Places | npt.NDArray[np.bool_]) -> "_Hits":
+        return _Hits(self.starts[wanted], self.ends[wanted], self.of[wanted])
 
 
 class Matcher:
@@ -97,117 +86,123 @@ class Matcher:
 
     def __init__(self, lexicons: Sequence[Lexicon], options: MatchOptions) -> None:
         self._options = options
-        self._fold = Folding(options)
-        self._skip = {*options.skip, *options.skip.translate(self._fold)}
-        self._number = re.compile(rf"\d{{{options.number_length},}}", re.ASCII)
+        folding = Folding(options)
+        self._reader = Reader.of(folding, options.skip, ignore_repeat=options.ignore_repeat)
+        width, length = options.ignore_width, options.number_length
+        self._forms = Forms(options.detect, folding, ignore_width=width, number_length=length)
+        allowed = {key for _, key in self._keys(chain.from_iterable(lexicon.allow for lexicon in lexicons))}
         listed: dict[tuple[str, tuple[int, ...]], tuple[str, str | None]] = {}
         for lexicon in lexicons:
-            for word in lexicon.words:
-                if (key := self._key(word))[0]:
-                    listed.setdefault(key, (word.strip(), lexicon.category))
-        allowed = {self._key(word): None for lexicon in lexicons for word in lexicon.allow}
-        keys = [*listed, *(key for key in allowed if key[0] and key not in listed)]
-        self._patterns = [text for text, _ in keys]
-        self._runs = [runs for _, runs in keys]
-        self._words = list(listed.values())
-        self._automaton = AhoCorasick(self._patterns, matchkind=MatchKind.Standard) if keys else None
-
-    def suspects(self, texts: pl.Series) -> list[int]:
-        """Indexes of the texts that may hold a match: one search over many texts costs less than one in each."""
-        if self._options.detect:
-            return list(range(len(texts)))
-        if self._automaton is None:
-            return []
-        found: list[int] = []
-        plain = not self._skip and not self._options.ignore_repeat
-        for block in in_blocks(texts):
-            if plain:
-                hits = self._automaton.find_matches_as_indexes(self._fold.fold(block.points), overlapping=True)
-                places = [start for _, start, _ in hits]
-            else:
-                folded = self._folded(block.text)
-                hits = self._automaton.find_matches_as_indexes(folded.text, overlapping=True)
-                places = [folded.starts[start] for _, start, _ in hits]
-            found += block.texts_at(places).tolist()
-        return found
+            for word, key in self._keys(lexicon.words):
+                if key not in allowed:
+                    listed.setdefault(key, (word, lexicon.category))
+        patterns = [*listed, *sorted(allowed)]
+        self._num_words = len(listed)
+        names = [*listed.values(), *[("", None)] * len(allowed), *((None, kind) for kind in self._forms.kinds)]
+        self._names = pl.DataFrame(names, {"word": pl.String, "category": pl.String}, orient="row")
+        """By pattern, then by form; the word of a form is the text itself."""
+        self._runs = [runs for _, runs in patterns]
+        self._repeating = np.array([any(run > 1 for run in runs) for runs in self._runs], dtype=bool)
+        texts = [text for text, _ in patterns]
+        self._beginnings = Beginnings(texts[: len(listed)])
+        self._automaton = AhoCorasick(texts, matchkind=MatchKind.Standard)
 
     def find(self, text: str) -> list[Match]:
         """The matches in a text, by place; none of them overlap unless the options ask for all."""
-        folded = self._folded(text)
-        hits = list(self._hits(folded))
-        allowed = [(start, end) for index, start, end in hits if index >= len(self._words)]
-        found = [
-            (start, end, *self._words[index])
-            for index, start, end in hits
-            if index < len(self._words) and self._stands_alone(folded.plain, start, end)
-        ]
-        found += self._detected(text, folded.plain)
-        found = [hit for hit in found if not any(a <= hit[0] and hit[1] <= b for a, b in allowed)]
-        if not self._options.overlapping:
-            found = list(_leftmost(found, longest=self._options.longest))
-        return [
-            Match(word, start, end, category) for start, end, word, category in sorted(found, key=lambda hit: hit[:2])
-        ]
+        found = self.find_all(pl.Series([text], dtype=pl.String))
+        return [Match(*row) for row in found.select("word", "start", "end", "category").iter_rows()]
 
-    def _key(self, word: str) -> tuple[str, tuple[int, ...]]:
-        """A listed word as the automaton looks for it, with how often each symbol stands in a row."""
-        folded = self._folded(word.strip())
-        return folded.text, tuple(folded.runs) if self._options.ignore_repeat else ()
+    def find_all(self, texts: pl.Series) -> pl.DataFrame:
+        """The matches in many texts, in order: FOUND, `text` the index, `start` and `end` in code points."""
+        parts = [self._told(block, self._chosen(self._hits(block))) for block in in_blocks(texts)]
+        return pl.concat(parts) if parts else pl.DataFrame(schema=FOUND)
 
-    def _folded(self, text: str) -> _Folded:
-        plain = text.translate(self._fold)
-        if not self._skip and not self._options.ignore_repeat:
-            places = range(len(text))
-            return _Folded(plain, plain, places, range(1, len(text) + 1), ())
-        kept = [(symbol, place) for place, symbol in enumerate(plain) if symbol not in self._skip]
-        if not self._options.ignore_repeat:
-            return _Folded(plain, "".join(s for s, _ in kept), [p for _, p in kept], [p + 1 for _, p in kept], ())
-        groups = [(symbol, [place for _, place in group]) for symbol, group in groupby(kept, key=lambda item: item[0])]
-        return _Folded(
-            plain,
-            "".join(symbol for symbol, _ in groups),
-            [places[0] for _, places in groups],
-            [places[-1] + 1 for _, places in groups],
-            [len(places) for _, places in groups],
+    def _keys(self, words: Iterable[str]) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
+        """Words, and how the automaton looks for each: its symbols, and how often each stands in a row."""
+        given = [word.strip() for word in words]
+        for block in in_blocks(pl.Series(given, dtype=pl.String)):
+            symbols = self._reader.read(block)
+            text, runs, places = decoded(symbols.codes), symbols.runs, symbols.texts.tolist()
+            for word, (begin, after) in zip(given[block.first :], pairwise(places), strict=False):
+                if after - 1 > begin:
+                    repeats = () if runs is None else tuple(runs[begin : after - 1].tolist())
+                    yield word, (text[begin : after - 1], repeats)
+
+    def _hits(self, block: Block) -> _Hits:
+        """What is listed in a block and stands alone where it must, and what has a form; but for what is allowed."""
+        forms = np.array(list(self._forms.find(block)), dtype=np.int64).reshape(-1, 3)
+        found, allowed = self._searched(block, forms[:, 0])
+        if len(forms):
+            found = _Hits(
+                np.append(found.starts, forms[:, 0]),
+                np.append(found.ends, forms[:, 1]),
+                np.append(found.of, forms[:, 2] + len(self._runs)),
+            )
+        if not len(allowed.starts):
+            return found
+        allowed = allowed[np.argsort(allowed.starts, kind="stable")]
+        reach = np.append(0, np.maximum.accumulate(allowed.ends))
+        return found[reach[np.searchsorted(allowed.starts, found.starts, side="right")] < found.ends]
+
+    def _searched(self, block: Block, forms: Places) -> tuple[_Hits, _Hits]:
+        """The listed words of a block, and the allowed phrases of the texts with one or with a form; as it comes."""
+        symbols = self._reader.read(block)
+        places = symbols.starts[self._beginnings.places(symbols.codes)]
+        texts = np.unique(np.searchsorted(block.begins, np.append(places, forms), side="right") - 1)
+        where = symbols.only(texts)
+        hits = self._automaton.find_matches_as_indexes(decoded(symbols.codes[where]), overlapping=True)
+        of, begins, ends = np.array(hits, dtype=np.int64).reshape(-1, 3).T
+        first, last = where[begins], where[ends - 1]
+        whole = np.searchsorted(symbols.texts, first, side="right") == np.searchsorted(
+            symbols.texts, last, side="right"
         )
+        for hit in np.flatnonzero(whole & self._repeating[of]).tolist():
+            assert symbols.runs is not None
+            wanted = self._runs[of[hit]]
+            whole[hit] = (symbols.runs[first[hit] : first[hit] + len(wanted)] >= wanted).all()
+        found, listed = _Hits(symbols.starts[first], symbols.ends[last], of), of < self._num_words
+        return found[whole & listed & ~self._joined(symbols, first, last)], found[whole & ~listed]
 
-    def _hits(self, folded: _Folded) -> Iterator[tuple[int, int, int]]:
-        """(pattern, start, end) of everything that the automaton finds, offsets into the original."""
-        if self._automaton is None:
-            return
-        for index, start, end in self._automaton.find_matches_as_indexes(folded.text, overlapping=True):
-            wanted = self._runs[index]
-            if all(folded.runs[start + place] >= least for place, least in enumerate(wanted)):
-                yield index, folded.starts[start], folded.ends[end - 1]
+    def _joined(self, symbols: Symbols, first: Places, last: Places) -> npt.NDArray[np.bool_]:
+        """Whether Latin words, and numbers where asked for, are part of longer ones."""
+        joined = np.zeros(len(first), dtype=bool)
+        codes = np.append(symbols.codes, NOTHING)  # before the first is the last
+        before, after = codes[first - 1], codes[last + 1]
+        if symbols.apart is not None:
+            apart = np.append(symbols.apart, True)
+            before, after = np.where(apart[first], NOTHING, before), np.where(apart[last + 1], NOTHING, after)
+        for inside, outside in ((codes[first], before), (codes[last], after)):
+            if self._options.word_boundary:
+                joined |= _are(_is_latin, inside) & _are(_is_in_latin_word, outside)
+            if self._options.number_boundary:
+                joined |= _are(str.isdecimal, inside) & _are(str.isdecimal, outside)
+        return joined
 
-    def _detected(self, text: str, plain: str) -> list[tuple[int, int, str, str | None]]:
-        found: list[tuple[int, int, str, str | None]] = []
-        for kind in dict.fromkeys(self._options.detect):
-            place = self._number.finditer(plain) if kind == "number" else DETECTED[kind].finditer(text)
-            found += [(*match.span(), text[match.start() : match.end()], kind) for match in place]
-        return found
-
-    def _stands_alone(self, text: str, start: int, end: int) -> bool:
-        """Whether a Latin word, or a number where asked for, is not part of a longer one."""
+    def _chosen(self, hits: _Hits) -> _Hits:
+        """The hits by place; without overlap unless asked for: the leftmost, of those the longest or shortest."""
         options = self._options
-        if not options.word_boundary and not options.number_boundary:
-            return True
-        for inside, outside in (
-            (text[start], self._beside(text, start, -1)),
-            (text[end - 1], self._beside(text, end, 1)),
-        ):
-            if options.word_boundary and _is_latin(inside) and _is_latin(outside):
-                return False
-            if options.number_boundary and inside.isdecimal() and outside.isdecimal():
-                return False
-        return True
+        by_end = -hits.ends if options.longest and not options.overlapping else hits.ends
+        hits = hits[np.lexsort((hits.of, by_end, hits.starts))]
+        if options.overlapping:
+            return hits
+        kept = np.ones(len(hits.starts), dtype=bool)
+        kept[1:] = hits.starts[1:] >= np.maximum.accumulate(hits.ends)[:-1]
+        last = 0
+        for index in np.flatnonzero(~kept).tolist():
+            last = index - 1 if kept[index - 1] else last
+            kept[index] = hits.starts[index] >= hits.ends[last]
+        return hits[kept]
 
-    def _beside(self, text: str, edge: int, step: int) -> str:
-        """The character before or after an edge of a match, past those skipped; white space ends a word always."""
-        place = edge - 1 if step < 0 else edge
-        while 0 <= place < len(text) and text[place] in self._skip and not text[place].isspace():
-            place += step
-        return text[place] if 0 <= place < len(text) else " "
+    def _told(self, block: Block, hits: _Hits) -> pl.DataFrame:
+        texts = np.searchsorted(block.begins, hits.starts, side="right") - 1
+        named = self._names[hits.of]
+        if self._forms.kinds:
+            given = zip(named["word"].to_list(), hits.starts.tolist(), hits.ends.tolist(), strict=True)
+            words = [block.text[start:end] if word is None else word for word, start, end in given]
+            named = named.with_columns(word=pl.Series(words, dtype=pl.String))
+        begins = block.begins[texts]
+        places = pl.DataFrame({"text": texts + block.first, "start": hits.starts - begins, "end": hits.ends - begins})
+        return places.hstack(named)
 
 
 def mask_matches(text: str, matches: Iterable[Match], mask: str) -> str:
@@ -218,16 +213,16 @@ def mask_matches(text: str, matches: Iterable[Match], mask: str) -> str:
     return "".join(characters)
 
 
-def _leftmost(
-    found: Iterable[tuple[int, int, str, str | None]], *, longest: bool
-) -> Iterator[tuple[int, int, str, str | None]]:
-    """Matches without overlap: the leftmost first, of those the longest or the shortest."""
-    position = 0
-    for hit in sorted(found, key=lambda hit: (hit[0], -hit[1] if longest else hit[1])):
-        if hit[0] >= position:
-            yield hit
-            position = hit[1]
+def _are(kind: Callable[[str], bool], codes: Codes) -> npt.NDArray[np.bool_]:
+    """Of which kind code points are; each is asked about once."""
+    known, of = np.unique(codes, return_inverse=True)
+    return np.array([kind(chr(code)) for code in known.tolist()], dtype=bool)[of]
 
 
 def _is_latin(character: str) -> bool:
-    return character.isalpha() and character < "\u0250"
+    return character.isalpha() and unicodedata.name(character, "").startswith(("LATIN ", "FULLWIDTH LATIN "))
+
+
+def _is_in_latin_word(character: str) -> bool:
+    """An accent of its own belongs to the letter before it."""
+    return _is_latin(character) or unicodedata.combining(character) > 0

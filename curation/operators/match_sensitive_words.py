@@ -29,7 +29,7 @@ class MatchSensitiveWords(MatchOptions):
 
 @operator(
     kind="match_sensitive_words",
-    version=2,
+    version=3,
     scope="turn",
     config=MatchSensitiveWords,
     reads=("text",),
@@ -45,16 +45,21 @@ class MatchSensitiveWords(MatchOptions):
 def match_sensitive_words(turns: pl.DataFrame, config: MatchSensitiveWords, resources: Resources) -> pl.DataFrame:
     """Proposes a mask per hit, or one verdict per turn."""
     own = (Lexicon(config.words, config.allow),) if config.words or config.allow else ()
-    matcher = _matcher((*own, *resources.lexicons), config)
-    rows = []
-    for row, text in turns[matcher.suspects(turns["text"])].select("row", "text").iter_rows():
-        for match in matcher.find(text):
-            code = match.category or "sensitive_word"
-            shown = (
-                config.mask * (match.end - match.start) if config.action == "mask" else text[match.start : match.end]
-            )
-            rows.append((row, config.action, match.start, match.end, shown, code, None))
-    frame = pl.DataFrame(rows, PROPOSALS, orient="row")
+    found = _matcher((*own, *resources.lexicons), config).find_all(turns["text"])
+    width = pl.col("end") - pl.col("start")
+    shown = {
+        True: pl.lit(config.mask).repeat_by(width).list.join(""),
+        False: pl.lit(turns["text"]).gather(pl.col("text")).str.slice(pl.col("start"), width),
+    }
+    frame = found.select(
+        pl.lit(turns["row"]).gather(pl.col("text")).alias("row"),
+        pl.lit(config.action).alias("action"),
+        "start",
+        "end",
+        shown[config.action == "mask"].alias("replacement"),
+        pl.col("category").fill_null("sensitive_word").alias("code"),
+        pl.lit(None).alias("score"),
+    ).cast(dict(PROPOSALS))  # type: ignore[arg-type]
     if config.action in ("drop_turn", "no_learn"):
         return frame.unique("row", keep="first", maintain_order=True).with_columns(
             start=pl.lit(None, pl.Int64), end=pl.lit(None, pl.Int64), replacement=pl.lit(None, pl.String)
