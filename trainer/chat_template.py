@@ -93,7 +93,7 @@ class ChatTemplate:
             with_system = self._pieces(("system", "user"))
         except DialogueError:  # a template without system messages
             return None
-        alone = self._pieces(("user",))[0]
+        alone = "".join(self._pieces(("user",))[:1])
         if len(with_system) != 3 or not with_system[0] or not alone.startswith(with_system[0]):
             return None
         head, middle = with_system[:2]

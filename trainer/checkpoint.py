@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import distributed
 from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from trainer.model import LanguageModelLoss
-from trainer.records import write_json
+from trainer.records import TrainingError, write_json
 
 QUALITY = "quality.json"
 
@@ -27,7 +28,11 @@ def save(
     quality: dict[str, Any],
     keep: int,
 ) -> None:
-    """Writes a checkpoint of all ranks under a temporary name, then renames it; prunes old ones, never step 0."""
+    """Writes a checkpoint of all ranks under a temporary name, then renames it; prunes old ones, never step 0.
+
+    Raises:
+        TrainingError: it cannot be written, for want of room for example; those before it stay.
+    """
     final = _folder(run_dir, step)
     temporary = final.with_name(f".{final.name}.new")
     if distributed.get_rank() == 0:
@@ -35,7 +40,13 @@ def save(
         temporary.mkdir(parents=True)
     distributed.barrier()
     model_state, optimizer_state = get_state_dict(model, optimizer)
-    dcp.save({"model": model_state, "optim": optimizer_state}, checkpoint_id=temporary)
+    try:
+        dcp.save({"model": model_state, "optim": optimizer_state}, checkpoint_id=temporary)
+    except CheckpointException as error:  # no Exception; its own message does not say why
+        rank, (cause, _) = next(iter(error.failures.items()))
+        free = shutil.disk_usage(run_dir).free // 1_000_000
+        reason = f"the checkpoint of step {step} cannot be written: {cause} (process {rank}; {free} MB are free)"
+        raise TrainingError(reason) from None
     distributed.barrier()
     if distributed.get_rank() == 0:
         write_json(temporary / QUALITY, quality)

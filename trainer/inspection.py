@@ -22,7 +22,8 @@ def inspect(folder: Path) -> dict[str, Any]:
     check_base(folder)
     try:
         chat = load_chat_tokenizer(str(folder))
-        chat.layout(("user", "assistant"))
+        if not chat.layout(("user", "assistant")).pieces:
+            raise DialogueError("the chat template does not render every turn")
     except DialogueError as error:
         raise ConfigError(f"model.base: {error}") from None
     model = open_base(folder, chat)

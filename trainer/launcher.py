@@ -49,9 +49,11 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
     (run_dir / "result.json").unlink(missing_ok=True)
     try:
         config = _prepare(config, version, run_dir)
-    except TrainingError as error:
-        write_json(run_dir / "result.json", {"status": "failed", "error": str(error)})
-        event(run_dir, str(error), level="error")
+    except (TrainingError, OSError) as error:
+        with contextlib.suppress(OSError):  # where the disk is full
+            write_json(run_dir / "result.json", {"status": "failed", "error": str(error)})
+            event(run_dir, str(error), level="error")
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_FAILED
     return _run_ranks(run_dir, int(config.run.nproc))
 

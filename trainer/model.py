@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
-from trainer.chat_tokenizer import ChatTokenizer
+from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer
 from trainer.config import ConfigError, TrainConfig
 
 LOSS_CHUNK = 1024
@@ -70,7 +70,7 @@ def check_base(folder: Path, row_tokens: int = 0) -> None:
 
 
 def open_base(folder: Path, chat: ChatTokenizer, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A folder's model with all its weights, and room for every token of its tokenizer.
+    """A folder's model with all its weights, and room for the marks of ChatML where its tokenizer got those.
 
     Raises:
         ConfigError: `transformers` cannot open it, or weights are missing.
@@ -85,7 +85,10 @@ def open_base(folder: Path, chat: ChatTokenizer, dtype: torch.dtype = torch.floa
         raise ConfigError(f"model.base: transformers cannot open it: {reason}") from None
     if missing := sorted(found["missing_keys"]):
         raise ConfigError(f"model.base: the safetensors lack {len(missing)} of the weights, {missing[0]} first")
-    if chat.vocab_size > model.get_input_embeddings().num_embeddings:
+    missing = chat.vocab_size - model.get_input_embeddings().num_embeddings
+    if missing > (0 if chat.has_own_template else len(CHATML_TOKENS)):
+        raise ConfigError(f"model.base: its tokenizer has {chat.vocab_size} ids, {missing} more than the model knows")
+    if missing > 0:
         model.resize_token_embeddings(chat.vocab_size)
     return model
 

@@ -28,18 +28,23 @@ def main(run_dir: Path) -> int:
     transformers_logging.disable_progress_bar()
     cores = os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])))
-    config = load_config(run_dir / "config.json")
-    chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
-    vectors = vectorise(open_version(config.data.version), chat, config)
     try:
+        config = load_config(run_dir / "config.json")
+        chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
+        vectors = vectorise(open_version(config.data.version), chat, config)
         outcome = train(config, vectors, chat, run_dir)
     except (TrainingError, ConfigError, OSError) as error:
-        if os.environ["RANK"] == "0" or isinstance(error, OSError):  # a full disk may be one rank's alone
-            with suppress(OSError):
-                write_json(run_dir / "result.json", {"status": "failed", "error": str(error)})
-                event(run_dir, str(error), level="error")
+        _tell(run_dir, str(error))
         return EXIT_FAILED
     return EXIT_INTERRUPTED if outcome == INTERRUPTED else EXIT_SUCCEEDED
+
+
+def _tell(run_dir: Path, reason: str) -> None:
+    """Says why the run failed; the first process to know tells it, since its end is the end of the others."""
+    if not (run_dir / "result.json").exists():
+        with suppress(OSError):
+            write_json(run_dir / "result.json", {"status": "failed", "error": reason})
+            event(run_dir, reason, level="error")
 
 
 if __name__ == "__main__":

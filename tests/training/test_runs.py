@@ -186,3 +186,23 @@ def test_a_mistake_in_the_settings_is_one_clear_line(
     assert log.startswith("Error: ")
     assert len(log.splitlines()) == 1
     assert message in log
+
+
+def test_a_full_disk_at_a_checkpoint_fails_with_the_reason(tmp_path: Path, manifest: Path) -> None:
+    """A file may grow to 2 MB, as on a disk with little room left; this model's checkpoints are larger."""
+    large = {"scratch": {**CONFIG["model"]["scratch"], "hidden_size": 256}}
+    config = {**CONFIG, "model": large, "data": {**CONFIG["data"], "version": str(manifest)}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    limited = (
+        "import resource, runpy, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))\n"
+        "runpy.run_module('trainer', run_name='__main__', alter_sys=True)\n"
+    )
+    command = [sys.executable, "-c", limited, str(tmp_path / "config.json"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert result(tmp_path)["status"] == "failed"
+    assert "checkpoint of step 0 cannot be written" in result(tmp_path)["error"]
+    assert "MB are free" in result(tmp_path)["error"]
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
