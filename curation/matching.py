@@ -22,6 +22,7 @@ from curation.symbols import Beginnings, Codes, Places, Reader, Symbols, decoded
 from curation.text_blocks import Block, in_blocks
 
 FOUND = pl.Schema({"text": pl.Int64, "start": pl.Int64, "end": pl.Int64, "word": pl.String, "category": pl.String})
+STRETCH = 1 << 16
 NOTHING = np.uint32(ord("\n"))
 """What stands beside the first and the last symbol of a text."""
 
@@ -42,7 +43,7 @@ class MatchOptions(OperatorConfig):
     ignore_letter_style: bool = True
     """Ⓕ, ⒡ and f are one, and ﬁ is fi."""
     skip: str = Field(default="", max_length=1_000)
-    """Characters passed over inside a word."""
+    """Characters passed over inside a word, of the list as of the text."""
     word_boundary: bool = True
     """Words of Latin letters match as whole words only: av does not match in have."""
     number_boundary: bool = False
@@ -94,8 +95,7 @@ class Matcher:
         listed: dict[tuple[str, tuple[int, ...]], tuple[str, str | None]] = {}
         for lexicon in lexicons:
             for word, key in self._keys(lexicon.words):
-                if key not in allowed:
-                    listed.setdefault(key, (word, lexicon.category))
+                listed.setdefault(key, (word, lexicon.category))
         patterns = [*listed, *sorted(allowed)]
         self._num_words = len(listed)
         names = [*listed.values(), *[("", None)] * len(allowed), *((None, kind) for kind in self._forms.kinds)]
@@ -104,6 +104,7 @@ class Matcher:
         self._runs = [runs for _, runs in patterns]
         self._repeating = np.array([any(run > 1 for run in runs) for runs in self._runs], dtype=bool)
         texts = [text for text, _ in patterns]
+        self._longest = max(map(len, texts), default=0)
         self._beginnings = Beginnings(texts[: len(listed)])
         self._automaton = AhoCorasick(texts, matchkind=MatchKind.Standard)
 
@@ -150,8 +151,7 @@ class Matcher:
         places = symbols.starts[self._beginnings.places(symbols.codes)]
         texts = np.unique(np.searchsorted(block.begins, np.append(places, forms), side="right") - 1)
         where = symbols.only(texts)
-        hits = self._automaton.find_matches_as_indexes(decoded(symbols.codes[where]), overlapping=True)
-        of, begins, ends = np.array(hits, dtype=np.int64).reshape(-1, 3).T
+        of, begins, ends = self._everywhere(decoded(symbols.codes[where])).T
         first, last = where[begins], where[ends - 1]
         whole = np.searchsorted(symbols.texts, first, side="right") == np.searchsorted(
             symbols.texts, last, side="right"
@@ -162,6 +162,17 @@ class Matcher:
             whole[hit] = (symbols.runs[first[hit] : first[hit] + len(wanted)] >= wanted).all()
         found, listed = _Hits(symbols.starts[first], symbols.ends[last], of), of < self._num_words
         return found[whole & listed & ~self._joined(symbols, first, last)], found[whole & ~listed]
+
+    def _everywhere(self, text: str) -> Places:
+        """Pattern, start and end of all that the automaton finds; by stretches, since lists of hits are large."""
+        parts = [np.zeros((0, 3), dtype=np.int64)]
+        for begin in range(0, len(text), STRETCH):
+            hits = self._automaton.find_matches_as_indexes(
+                text[begin : begin + STRETCH + self._longest], overlapping=True
+            )
+            found = np.array(hits, dtype=np.int64).reshape(-1, 3)
+            parts.append(found[found[:, 1] < STRETCH] + (0, begin, begin))
+        return np.concatenate(parts)
 
     def _joined(self, symbols: Symbols, first: Places, last: Places) -> npt.NDArray[np.bool_]:
         """Whether Latin words, and numbers where asked for, are part of longer ones."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.quality.matching import answer
-from curation import text_blocks
+from curation import matching, text_blocks
 from curation.folding import Folding
 from curation.matching import Matcher, MatchOptions, mask_matches
 from curation.operator import Lexicon
@@ -35,6 +35,8 @@ def _found(words: list[str], text: str, *, allow: tuple[str, ...] = (), **option
         (["av"], "h.a.v.e a.v", {"skip": "."}, ["a.v"]),
         (["fuck"], "f.f.u.c.k!", {"skip": ".", "ignore_repeat": True}, ["f.f.u.c.k"]),
         (["av"], "ｈａｖｅ ａｖ", {}, ["ａｖ"]),
+        (["av"], "h a v e. av", {"skip": " ."}, ["a v", "av"]),
+        (["av"], "h.av av.e hav", {"skip": ". "}, []),
         ([], "电话13800138000，编号1234567", {"detect": ["number"]}, ["13800138000"]),
         ([], "１３８００１３８０００ 一二三四五六七八", {"detect": ["number"]}, ["１３８００１３８０００", "一二三四五六七八"]),
         ([], "见https://a.cn/x?y=1。或www.b.com, c.com.cn; v1.2.3 a.b", {"detect": ["url"]}, ["https://a.cn/x?y=1", "www.b.com", "c.com.cn"]),
@@ -92,13 +94,15 @@ SPELT = st.fixed_dictionaries(
     allow=st.lists(st.sampled_from([*WORDS, "fuck all", "中国人"]), max_size=2),
     options=SPELT,
     block=st.sampled_from([8, 1 << 18]),
+    stretch=st.sampled_from([1, 5, 1 << 16]),
 )
 def test_many_texts_are_searched_as_one_by_one_without_an_automaton(
-    pieces: list[str], words: list[str], allow: list[str], options: dict[str, Any], block: int
+    pieces: list[str], words: list[str], allow: list[str], options: dict[str, Any], block: int, stretch: int
 ) -> None:
     matcher = Matcher([Lexicon(tuple(words), tuple(allow))], MatchOptions(**options))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_blocks, "BLOCK_CHARS", block)
+        patch.setattr(matching, "STRETCH", stretch)
         found = matcher.find_all(pl.Series(pieces, dtype=pl.String))
     expected = [
         (index, *hit) for index, text in enumerate(pieces) for hit in _searched_plainly(text, words, allow, options)
