@@ -260,10 +260,13 @@ def test_ten_times_the_text_takes_ten_times_as_long(options: dict[str, Any]) -> 
         text = unit * (1_000_000 // len(unit))
         took = []
         for part in (text[:100_000], text):
-            began = time.process_time()
-            matcher.find(part)
-            took.append(time.process_time() - began)
-        assert took[1] <= 15 * took[0] + 0.2, unit
+            tries = []
+            for _ in range(2):  # of a busy machine, the better one
+                began = time.process_time()
+                matcher.find(part)
+                tries.append(time.process_time() - began)
+            took.append(min(tries))
+        assert took[1] <= 15 * took[0] + 0.5, unit
 
 
 def test_published_cases_agree(shared_data: Path) -> None:
