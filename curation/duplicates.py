@@ -111,6 +111,8 @@ def _near(
     shards: Sequence[Shard], repeats: pl.DataFrame | None, config: Likeness, scratch: Path
 ) -> dict[Place, tuple[str, float]]:
     """The near duplicates among conversations of different content: who is kept instead, and how alike they are."""
+    if not shards:
+        return {}
     likely = LikelyPairs(shards, repeats, config.threshold, scratch)
     talks = _Talks(shards, likely.places, scratch)
     found: dict[int, tuple[int, float]] = {}

@@ -3,13 +3,15 @@
 Conversations are looked at window by window, each with all earlier ones that share a band with it, in arrays. Where
 very many share one, as a campaign's conversations do, only those are looked at that still stand: a thousand copies of
 one conversation are then a thousand comparisons, not half a million. Memory holds which conversations share which
-bands, and the pairs of one window; sketches lie in a file that is mapped.
+bands, the pairs of one window, and the sketches of those that stand in a crowd; all other sketches lie in a file, which
+is read from its beginning for each window.
 """
 
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +20,19 @@ import polars as pl
 from curation.operator import Shard
 from curation.shingles import BANDS, ROWS, SKETCH, may_be_similar
 
-WINDOW = 1_024
-"""Conversations whose pairs are looked at together."""
+WINDOW = 1 << 14
+"""Most conversations whose pairs are looked at together."""
+WINDOW_PAIRS = 1 << 20
+"""About how many pairs are looked at together."""
 CROWD = 256
 """Where more conversations share a band, each is compared with those that stand, when its turn comes."""
 PAIRS_AT_ONCE = 512
 """Pairs whose sketches are compared in one call: they fit the processor's cache."""
+SKETCHES_AT_ONCE = 1 << 13
+"""Sketches that are read in one call."""
 Places = npt.NDArray[np.uint32]
+Sketches = npt.NDArray[np.uint16]
+Unsigned = TypeVar("Unsigned", np.uint32, np.uint64)
 
 
 class LikelyPairs:
@@ -35,20 +43,22 @@ class LikelyPairs:
     """
 
     def __init__(self, shards: Sequence[Shard], repeats: pl.DataFrame | None, threshold: float, scratch: Path) -> None:
-        shared = _shared(shards, repeats)
-        self.places = shared.select("shard", "conversation").unique(maintain_order=True)
+        everyone = numbered(shards)
+        row, self._group = _shared(shards, _taking_part(everyone, repeats))
+        starts = np.append(np.ones(min(1, len(row)), dtype=np.bool_), row[1:] != row[:-1])
+        self.places = everyone[row[starts]]
         """Where each conversation that takes part is, by its number here."""
-        self._threshold = threshold
-        self._number, self._group = shared["place"].to_numpy(), shared["group"].to_numpy()
+        self._number = (np.cumsum(starts, dtype=np.uint32) - 1).astype(np.uint32)
         by_group = np.argsort(self._group, kind="stable")
         self._members: Places = self._number[by_group]
-        self._at = np.empty(len(by_group), dtype=np.int64)  # where an entry stands among the members of its group
-        self._at[by_group] = np.arange(len(by_group))
+        self._at = np.empty(len(by_group), dtype=np.uint32)  # where an entry stands among the members of its group
+        self._at[by_group] = np.arange(len(by_group), dtype=np.uint32)
         sizes = np.bincount(self._group)
-        self._begins, self._is_crowd = np.cumsum(sizes) - sizes, sizes > CROWD
+        self._begins, self._is_crowd = (np.cumsum(sizes) - sizes).astype(np.uint32), sizes > CROWD
+        self._threshold, self._file = threshold, scratch / "sketches"
+        _gather_sketches(shards, self.places, self._file)
         self._dropped = np.zeros(self.places.height, dtype=np.bool_)
-        self._standing: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
-        self._sketches = _gathered(shards, self.places, scratch / "sketches")
+        self._crowds = _Crowds(self.places.height, scratch / "crowds")
 
     def drop(self, number: int) -> None:
         """Takes out a conversation that is dropped: it stands for no later one."""
@@ -56,54 +66,107 @@ class LikelyPairs:
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         """Numbers of conversations, each with those of the earlier ones, in order, that it is to be compared with."""
-        for first in range(0, self.places.height, WINDOW):
-            entries = slice(*np.searchsorted(self._number, (first, first + WINDOW)))
+        for first, end in self._windows():
+            entries = slice(*np.searchsorted(self._number, (first, end)))
             numbers, groups = self._number[entries], self._group[entries]
+            sketches = self._read(first, end)
             is_crowd = self._is_crowd[groups]
-            likely = self._likely(numbers[~is_crowd], groups[~is_crowd], self._at[entries][~is_crowd])
+            likely = self._likely(numbers[~is_crowd], groups[~is_crowd], self._at[entries][~is_crowd], first, sketches)
             crowds: defaultdict[int, list[int]] = defaultdict(list)
             for number, group in zip(numbers[is_crowd].tolist(), groups[is_crowd].tolist(), strict=True):
                 crowds[number].append(group)
             for number in sorted({*likely, *crowds}):
                 earlier = {other for other in likely.get(number, ()) if not self._dropped[other]}
-                earlier.update(self._likely_in(crowds[number], number) if number in crowds else ())
+                if number in crowds:
+                    earlier |= self._crowds.likely(crowds[number], sketches[number - first], self._threshold)
                 if earlier:
                     yield number, sorted(earlier)
-                if not self._dropped[number]:
-                    for group in crowds.get(number, ()):
-                        self._standing[group].append(number)
+                if number in crowds and not self._dropped[number]:
+                    self._crowds.add(crowds[number], number, sketches[number - first])
 
-    def _likely(self, numbers: Places, groups: Places, at: npt.NDArray[np.int64]) -> dict[int, list[int]]:
+    def _windows(self) -> Iterator[tuple[int, int]]:
+        """From which number to which conversations are looked at together."""
+        counts = np.where(self._is_crowd[self._group], 0, self._at - self._begins[self._group])
+        pairs = np.cumsum(np.bincount(self._number, weights=counts, minlength=self.places.height))
+        first, done = 0, 0.0
+        while first < self.places.height:
+            end = int(np.searchsorted(pairs, done + WINDOW_PAIRS, side="right"))
+            end = min(max(end, first + 1), first + WINDOW, self.places.height)
+            yield first, end
+            first, done = end, float(pairs[end - 1])
+
+    def _likely(
+        self, numbers: Places, groups: Places, at: Places, first: int, sketches: Sketches
+    ) -> dict[int, list[int]]:
         """The likely pairs of a window's entries with earlier members of their groups."""
-        counts = at - self._begins[groups]
+        counts = (at - self._begins[groups]).astype(np.int64)
         places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - at, counts)
         later, earlier = np.repeat(numbers, counts), self._members[places]
         stand = ~self._dropped[earlier]
-        pairs = np.unique(later[stand].astype(np.uint64) << np.uint64(32) | earlier[stand])
-        later, earlier = (pairs >> np.uint64(32)).astype(np.uint32), pairs.astype(np.uint32)
-        passed = self._agree(later, earlier)
+        pairs = _once(earlier[stand].astype(np.uint64) << np.uint64(32) | later[stand])
+        later, earlier = pairs.astype(np.uint32), (pairs >> np.uint64(32)).astype(np.uint32)
         found: defaultdict[int, list[int]] = defaultdict(list)
-        for number, other in zip(later[passed].tolist(), earlier[passed].tolist(), strict=True):
-            found[number].append(other)
+        bounds = np.searchsorted(earlier, np.arange(0, first + len(sketches), SKETCHES_AT_ONCE))
+        for part, (begin, end) in enumerate(zip(bounds, [*bounds[1:], len(earlier)], strict=True)):
+            if begin == end:
+                continue
+            others = self._read(base := part * SKETCHES_AT_ONCE, base + SKETCHES_AT_ONCE)
+            passed = begin + _agreeing(
+                sketches, later[begin:end] - first, others, earlier[begin:end] - base, self._threshold
+            )
+            for number, other in zip(later[passed].tolist(), earlier[passed].tolist(), strict=True):
+                found[number].append(other)
         return dict(found)
 
-    def _likely_in(self, groups: Sequence[int], number: int) -> list[int]:
-        """Those that stand in some groups and are likely pairs with a conversation."""
+    def _read(self, first: int, end: int) -> Sketches:
+        width = BANDS * ROWS
+        read = np.fromfile(self._file, SKETCH, (end - first) * width, offset=first * width * SKETCH.itemsize)
+        return read.reshape(-1, width)
+
+
+class _Crowds:
+    """Those that stand in groups that are crowds, and their sketches, which are mapped where they lie side by side."""
+
+    def __init__(self, most: int, file: Path) -> None:
+        shape = (max(most, 1), BANDS * ROWS)
+        self._sketches = np.asarray(np.memmap(file, SKETCH, "w+", shape=shape))  # a plain array is quicker
+        self._numbers = array("I")
+        self._standing: defaultdict[int, array[int]] = defaultdict(lambda: array("I"))
+
+    def add(self, groups: Sequence[int], number: int, sketch: Sketches) -> None:
+        """From now on a conversation stands in some groups."""
+        row = len(self._numbers)
+        self._sketches[row] = sketch
+        self._numbers.append(number)
+        for group in groups:
+            self._standing[group].append(row)
+
+    def likely(self, groups: Sequence[int], sketch: Sketches, threshold: float) -> set[int]:
+        """Those that stand in some groups and may be as alike as the threshold."""
         standing = [np.frombuffer(self._standing[group], np.uint32) for group in groups if self._standing[group]]
         if not standing:
-            return []
-        earlier = np.unique(np.concatenate(standing))
-        found: list[int] = earlier[self._agree(np.full_like(earlier, number), earlier)].tolist()
-        return found
+            return set()
+        rows = _once(np.concatenate(standing))
+        passed = _agreeing(sketch[np.newaxis], np.zeros_like(rows), self._sketches, rows, threshold)
+        return {self._numbers[row] for row in rows[passed].tolist()}
 
-    def _agree(self, later: Places, earlier: Places) -> npt.NDArray[np.bool_]:
-        """Of pairs, whether the sketches leave it open that they are as alike as the threshold."""
-        parts = [
-            may_be_similar(self._sketches[later[part]], self._sketches[earlier[part]], self._threshold)
-            for begin in range(0, len(later), PAIRS_AT_ONCE)
-            for part in (slice(begin, begin + PAIRS_AT_ONCE),)
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
+
+def _agreeing(ones: Sketches, one: Places, others: Sketches, other: Places, threshold: float) -> npt.NDArray[np.int64]:
+    """Which pairs of rows leave it open that their texts are as alike as the threshold: places in `one` and `other`."""
+    passed = [
+        begin + np.flatnonzero(may_be_similar(ones[one[part]], others[other[part]], threshold))
+        for begin in range(0, len(one), PAIRS_AT_ONCE)
+        for part in (slice(begin, begin + PAIRS_AT_ONCE),)
+    ]
+    return np.concatenate(passed) if passed else np.zeros(0, dtype=np.int64)
+
+
+def _once(values: npt.NDArray[Unsigned]) -> npt.NDArray[Unsigned]:
+    """Each value once, in order; `numpy.unique` hashes them, which takes several times as long as sorting."""
+    ordered = np.sort(values)
+    is_new = np.ones(len(ordered), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
+    return ordered[is_new]
 
 
 def numbered(shards: Sequence[Shard], *columns: str) -> pl.DataFrame:
@@ -115,34 +178,37 @@ def numbered(shards: Sequence[Shard], *columns: str) -> pl.DataFrame:
     return pl.concat(pl.collect_all(parts))
 
 
-def _shared(shards: Sequence[Shard], repeats: pl.DataFrame | None) -> pl.DataFrame:
-    """Conversations of different content that share bands, in order, each once for each group that shares one.
-
-    Columns: shard, conversation, `place` (its number among them), `group`.
-    """
-    found, num_groups = [], 0
-    for band in range(BANDS if shards else 0):
-        table = numbered(shards, f"band_{band}").rename({f"band_{band}": "number"})
-        if repeats is not None:
-            table = table.join(repeats, on=["shard", "conversation"], how="anti", maintain_order="left")
-        common = table.filter(pl.col("number").is_duplicated())
-        group = pl.col("number").rank("dense").cast(pl.UInt32) - 1 + num_groups
-        found.append(common.select("shard", "conversation", group=group))
-        num_groups += common["number"].n_unique()
-    empty = pl.DataFrame(schema=dict.fromkeys(("shard", "conversation", "group"), pl.UInt32))
-    joined = pl.concat([empty, *found])
-    return joined.sort("shard", "conversation", maintain_order=True).with_columns(
-        place=pl.struct("shard", "conversation").rle_id()
-    )
+def _taking_part(everyone: pl.DataFrame, repeats: pl.DataFrame | None) -> Places:
+    """Rows of all conversations but those that repeat a content."""
+    rows = everyone.with_row_index("row")
+    if repeats is not None:
+        rows = rows.join(repeats, on=["shard", "conversation"], how="anti", maintain_order="left")
+    return rows["row"].to_numpy()
 
 
-def _gathered(shards: Sequence[Shard], places: pl.DataFrame, file: Path) -> npt.NDArray[np.uint16]:
-    """The sketches of conversations, a row each, in a file that is mapped."""
-    if places.is_empty():
-        return np.zeros((0, BANDS * ROWS), dtype=SKETCH)
+def _shared(shards: Sequence[Shard], rows: Places) -> tuple[Places, Places]:
+    """Which of some rows of all surveys share a band: each once for each group that shares one, and the group."""
+    found, groups, num_groups = [], [], 0
+    for band in range(BANDS):
+        parts = pl.collect_all([one.survey.select(f"band_{band}") for one in shards])
+        numbers = pl.concat(parts).to_series().to_numpy()[rows]
+        order = np.argsort(numbers)
+        is_same = np.diff(numbers[order]) == 0  # as the next one
+        is_first, is_last = ~np.append(False, is_same), ~np.append(is_same, False)
+        is_common = ~(is_first & is_last)[: len(order)]
+        group = np.cumsum(is_first[: len(order)][is_common])
+        found.append(rows[order[is_common]])
+        groups.append((group + (num_groups - 1)).astype(np.uint32))
+        num_groups += int(group[-1]) if len(group) else 0
+    row = np.concatenate(found)
+    found.clear()  # as much memory as anything here
+    order = np.argsort(row, kind="stable")
+    return row[order], np.concatenate(groups)[order]
+
+
+def _gather_sketches(shards: Sequence[Shard], places: pl.DataFrame, file: Path) -> None:
+    """Writes the sketches of conversations one after the other."""
     with file.open("wb") as written:
         for (shard,), mine in places.group_by("shard", maintain_order=True):
             wanted = pl.col("conversation").is_in(mine["conversation"].implode())
             written.writelines(shards[int(str(shard))].survey.filter(wanted).select("sketch").collect().to_series())
-    mapped = np.memmap(file, SKETCH, "r", shape=(places.height, BANDS * ROWS))
-    return np.asarray(mapped)  # a row of a memmap takes as long as comparing it

@@ -118,9 +118,11 @@ def test_how_many_are_looked_at_together_does_not_matter(monkeypatch: pytest.Mon
     given = [{"messages": [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(talk)]}
              for talk in talks]  # fmt: skip
     made = []
-    for window, crowd in ((1_024, 64), (1_024, 0), (7, 5), (1, 1_000)):
+    for window, pairs, crowd in ((1_024, 1_000, 64), (1_024, 1_000, 0), (7, 50, 5), (1, 1, 1_000), (1_024, 60, 1_000)):
         monkeypatch.setattr(likely_pairs, "WINDOW", window)
         monkeypatch.setattr(likely_pairs, "CROWD", crowd)
+        monkeypatch.setattr(likely_pairs, "WINDOW_PAIRS", pairs)
+        monkeypatch.setattr(likely_pairs, "SKETCHES_AT_ONCE", window + 3)
         answers = preview(given, parse_recipe(RECIPE), as_of=date(2026, 1, 1))
         made.append([(one["dropped"], one["trace"]) for one in answers])
     assert made == made[:1] * len(made)
