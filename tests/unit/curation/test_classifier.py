@@ -217,5 +217,5 @@ def test_real_labels_reach_the_measured_quality(shared_data: Path, tmp_path: Pat
         return [(row["text"], str(row["label"])) for row in rows]
 
     metrics = train_classifier(read("cls.cold.train.jsonl"), tmp_path / "cold")["metrics"]
-    assert metrics["macro_f1"] > 0.89
-    assert evaluate(tmp_path / "cold", read("cls.cold.dev.jsonl"))["macro_f1"] > 0.885
+    assert metrics["macro_f1"] > 0.9
+    assert evaluate(tmp_path / "cold", read("cls.cold.dev.jsonl"))["macro_f1"] > 0.905
