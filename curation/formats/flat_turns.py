@@ -69,7 +69,7 @@ class FlatTurns:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         self._speakers, self._given = speakers, given
-        self._holes: set[int] = set()
+        self._known: dict[tuple[str, ...], tuple[dict[str, str], list[tuple[str, str]]]] = {}
         self.warnings: list[str] = []
 
     def group(self, rows: Iterator[Item]) -> Iterator[Item]:
@@ -106,9 +106,7 @@ class FlatTurns:
         """Conversation, time, turn number, role, text, and the rest as JSON."""
         if not isinstance(row, dict):
             raise RecordError("the row must be an object")
-        names = columns_of(list(map(str, row)), self._given)
-        if names is None:
-            raise RecordError(str(missing_columns(list(map(str, row)), self._given)))
+        names, others = self._columns(tuple(map(str, row)))
         conversation = _cell(row[names["conversation_id"]])
         if not conversation or len(conversation) > MAX_ID_CHARS:
             where = names["conversation_id"]
@@ -116,14 +114,25 @@ class FlatTurns:
         role = role_for(_cell(row[names["speaker"]]), names["speaker"], self._speakers)
         at = seconds_of(row[names["time"]]) if "time" in names else None
         turn = seconds_of(row[names["turn"]]) if "turn" in names else None
-        theirs = {name: ours for ours, name in names.items()}
-        extra = {
-            theirs.get(str(key), f"meta.{key}"): value
-            for key, value in row.items()
-            if value is not None and value != "" and theirs.get(str(key), "meta.").startswith(("user.", "meta."))
-        }
+        extra = {ours: value for key, ours in others if (value := row[key]) is not None and value != ""}
         packed = orjson.dumps(extra, default=str, option=orjson.OPT_NON_STR_KEYS) if extra else None
         return conversation, at, turn, role, _cell(row[names["text"]]), packed
+
+    def _columns(self, names: tuple[str, ...]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+        """Which of a row's columns hold what, ours → theirs; and the rest, as (theirs, `user.` or `meta.` and a name).
+
+        Raises:
+            RecordError: a column is lacking.
+        """
+        if names not in self._known:
+            found = columns_of(list(names), self._given)
+            if found is None:
+                raise RecordError(str(missing_columns(list(names), self._given)))
+            theirs = {name: ours for ours, name in found.items()}
+            called = [(name, theirs.get(name, f"meta.{name}")) for name in names]
+            others = [(name, ours) for name, ours in called if ours.startswith(("user.", "meta."))]
+            self._known = {names: (found, others)}  # rows of one form stand together
+        return self._known[names]
 
     def _conversations(self, database: sqlite3.Connection) -> Iterator[Item]:
         first = "SELECT min(line), min(place), conversation FROM turns GROUP BY conversation"

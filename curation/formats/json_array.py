@@ -10,6 +10,8 @@ from curation.formats.streams import MAX_LINE_BYTES, BrokenStreamError
 
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]|"', re.DOTALL)
 """A whole string, a bracket, or the quote of a string that goes on in the next chunk."""
+INSIDE = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"])?', re.DOTALL)
+"""The same without whole strings, from where the scan is: within an element only brackets matter."""
 BETWEEN = b" \t\r\n,"
 TOO_LONG = f"the record is longer than {MAX_LINE_BYTES // 2**20} MiB: split the conversation"
 STRAY = "between the array's elements stands what is no object"
@@ -49,8 +51,8 @@ class _Array:
 
     def feed(self, chunk: bytes) -> Iterator[Element]:
         self.data += chunk
-        for token in TOKEN.finditer(self.data, self.at):
-            begin, end = token.span()
+        while (token := self._token()) is not None:
+            begin, end = token
             kind = self.data[begin : begin + 1]
             if kind == b'"' and end - begin == 1:
                 self.at = begin
@@ -69,6 +71,14 @@ class _Array:
         else:
             self.at = len(self.data)
         yield from self._trim()
+
+    def _token(self) -> tuple[int, int] | None:
+        """Where the next token stands; None if there is none in the data."""
+        if self.depth > 1:
+            inside = INSIDE.match(self.data, self.at)
+            return None if inside is None or inside[1] is None else inside.span(1)
+        token = TOKEN.search(self.data, self.at)
+        return None if token is None else token.span()
 
     def end(self) -> Iterator[Element]:
         if self.start is not None or self.depth > 0:

@@ -91,7 +91,7 @@ def read_csv(chunks: Iterator[bytes], encoding: str, delimiter: str) -> Iterator
         if len(row) != len(names) and any(row):
             reason = f"the row has {len(row)} cells, the header has {len(names)} columns"
             yield Item(line.number, line.offset, RecordError(reason))
-        elif any(cell.strip() for cell in row):
+        elif "".join(row).strip():
             yield Item(line.number, line.offset, dict(zip(names, row, strict=True)))
 
 

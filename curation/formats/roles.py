@@ -36,17 +36,23 @@ class Speakers:
     """The upload's own mapping, and the roles of the speakers met so far."""
 
     MAX_SEEN = 100
+    MAX_KNOWN = 1_000
 
     def __init__(self, mapping: Mapping[str, str] | None = None) -> None:
         self.mapping = mapping or {}
         self.seen: dict[str, str | None] = {}
         """Role by speaker name; None for one that is unknown."""
+        self._known: dict[str, str | None] = {}
 
     def role_of(self, speaker: str) -> str | None:
         """The speaker's role, `ignore`, or None when it is unknown."""
+        if speaker in self._known:
+            return self._known[speaker]
         role = role_of(speaker, self.mapping)
         if speaker not in self.seen and len(self.seen) < self.MAX_SEEN:
             self.seen[speaker[:100]] = role
+        if len(self._known) < self.MAX_KNOWN:
+            self._known[speaker] = role
         return role
 
     def meet(self, seen: Mapping[str, str | None]) -> None:
