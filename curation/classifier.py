@@ -38,8 +38,8 @@ UNSUITABLE = (
 )
 """Names of the label to act on where a classifier has two and a recipe names none."""
 
-FULL_TEXT = 400
-"""Shorter texts, of n n-grams by weight, are filled up with silence to √(FULL_TEXT × n)."""
+FULL_TEXT, SHORT_TEXT = 400, 100
+"""Shorter texts, of n n-grams by weight, are filled up with silence to √(FULL_TEXT × n), and to SHORT_TEXT at least."""
 NGRAMS, VECTORS, OUTPUT = "ngrams.npy", "vectors.npy", "output.npy"
 DESCRIPTION = "classifier.json"
 
@@ -150,7 +150,7 @@ class Classifier:
 
 def filled(lengths: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """How long texts are, by the weight of their n-grams, once silence fills them up."""
-    most: npt.NDArray[np.float32] = np.maximum(lengths, np.floor(np.sqrt(FULL_TEXT * lengths)))
+    most: npt.NDArray[np.float32] = np.maximum(lengths, np.floor(np.sqrt(FULL_TEXT * lengths)).clip(SHORT_TEXT))
     return most
 
 
