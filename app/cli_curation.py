@@ -98,7 +98,7 @@ def classifier() -> None:
 @click.option("--word-ngrams", type=int, help="Longest n-gram of characters (Chinese) or words [4].")
 @click.option("--char-ngrams", type=int, help="Longest n-gram inside a word, from 3; 0 for none [4].")
 @click.option("--min-count", type=int, help="N-grams in fewer texts are left out [2].")
-@click.option("--bucket", type=int, help="Most n-grams; the rarest are left out [2000000].")
+@click.option("--bucket", type=int, help="Most n-grams; the rarest are left out [500000].")
 @click.option("--loss", help="softmax, or ova for scores that do not add up to one [softmax].")
 @click.option("--balance/--no-balance", default=None, help="Repeat texts of rare labels [balance].")
 def train(labels: Path, out: Path, holdout: float, columns: str | None, **settings: Any) -> None:

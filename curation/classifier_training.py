@@ -59,7 +59,7 @@ class Hyperparameters(BaseModel):
     """Longest n-gram of letters inside a word, from 3; 0 for none. Knows misspelt words of Latin letters."""
     min_count: int = Field(default=2, ge=1, le=1_000)
     """N-grams in fewer texts are not learned."""
-    bucket: int = Field(default=2_000_000, ge=1_000, le=4_000_000)
+    bucket: int = Field(default=500_000, ge=1_000, le=4_000_000)
     """Most n-grams; where texts have more, those in the fewest texts are not learned."""
     loss: Literal["softmax", "ova"] = "softmax"
     """Scores that add up to one, or one for each label on its own."""
