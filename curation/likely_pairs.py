@@ -28,6 +28,8 @@ CROWD = 256
 """Where more conversations share a band, each is compared with those that stand, when its turn comes."""
 PAIRS_AT_ONCE = 512
 """Pairs whose sketches are compared in one call: they fit the processor's cache."""
+BAND_NUMBERS_AT_ONCE = 1 << 21
+"""About how many numbers of bands are read in one call."""
 SKETCHES_AT_ONCE = 1 << 13
 """Sketches that are read in one call."""
 Places = npt.NDArray[np.uint32]
@@ -189,9 +191,8 @@ def _taking_part(everyone: pl.DataFrame, repeats: pl.DataFrame | None) -> Places
 def _shared(shards: Sequence[Shard], rows: Places) -> tuple[Places, Places]:
     """Which of some rows of all surveys share a band: each once for each group that shares one, and the group."""
     found, groups, num_groups = [], [], 0
-    for band in range(BANDS):
-        parts = pl.collect_all([one.survey.select(f"band_{band}") for one in shards])
-        numbers = pl.concat(parts).to_series().to_numpy()[rows]
+    for of_all in _bands(shards, len(rows)):
+        numbers = of_all[rows]
         order = np.argsort(numbers)
         is_same = np.diff(numbers[order]) == 0  # as the next one
         is_first, is_last = ~np.append(False, is_same), ~np.append(is_same, False)
@@ -206,9 +207,23 @@ def _shared(shards: Sequence[Shard], rows: Places) -> tuple[Places, Places]:
     return row[order], np.concatenate(groups)[order]
 
 
+def _bands(shards: Sequence[Shard], num_rows: int) -> Iterator[npt.NDArray[np.uint64]]:
+    """Each band's numbers of all surveys; as many bands are read at a time as take little memory."""
+    names = [f"band_{band}" for band in range(BANDS)]
+    together = max(1, BAND_NUMBERS_AT_ONCE // max(1, num_rows))
+    for first in range(0, BANDS, together):
+        read = names[first : first + together]
+        table = pl.concat(pl.collect_all([one.survey.select(read) for one in shards]))
+        for name in read:
+            yield table[name].to_numpy()
+
+
 def _gather_sketches(shards: Sequence[Shard], places: pl.DataFrame, file: Path) -> None:
     """Writes the sketches of conversations one after the other."""
     with file.open("wb") as written:
         for (shard,), mine in places.group_by("shard", maintain_order=True):
             wanted = pl.col("conversation").is_in(mine["conversation"].implode())
-            written.writelines(shards[int(str(shard))].survey.filter(wanted).select("sketch").collect().to_series())
+            column = shards[int(str(shard))].survey.filter(wanted).select("sketch").collect().to_series().to_arrow()
+            bounds, content = column.buffers()[1:]
+            ends = np.frombuffer(bounds, np.int64)[column.offset :]
+            written.write(memoryview(content)[ends[0] : ends[len(column)]])
