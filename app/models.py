@@ -14,6 +14,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 Json = dict[str, Any]
 
 
+FINAL = ("succeeded", "failed", "cancelled")
+"""Statuses of versions, learned filters and jobs that have ended."""
+
+
 def new_id(prefix: str) -> str:
     """A fresh public id, `<prefix>-` and 24 hexadecimal digits."""
     return f"{prefix}-{secrets.token_hex(12)}"
@@ -218,7 +222,7 @@ class JobEvent(Base):
 
     __tablename__ = "job_events"
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(unique=True)
+    id: Mapped[str] = mapped_column(unique=True, default=lambda: new_id("ftevent"))
     job_id: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id", ondelete="CASCADE"), index=True)
     level: Mapped[str] = mapped_column(default="info")
     message: Mapped[str]

@@ -24,7 +24,7 @@ from trainer.parallel import full, num_parameters, shard, start_group, sum_over_
 from trainer.records import TrainingError, append_line, cut_back, event, write_json
 from trainer.vectors import Vectors
 
-SUCCEEDED, FAILED, INTERRUPTED = "succeeded", "failed", "interrupted"
+SUCCEEDED, INTERRUPTED = "succeeded", "interrupted"
 
 
 @dataclass

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from app.crash import crash_point
 from app.db import reading, writing
-from app.models import Job, JobCheckpoint, JobEvent, JobFile, Json, Version, new_id
+from app.models import FINAL, Job, JobCheckpoint, JobEvent, JobFile, Json, Version
 from app.process import kill_group, start, stop
 from app.settings import get_settings
 from app.store import get_store
@@ -40,7 +40,6 @@ POLL_S = 1.0
 GRACE_S = 8.0
 """How long a trainer may take to write a checkpoint when it is told to stop; uploading it comes on top."""
 EXIT_INTERRUPTED = 75
-FINAL = ("succeeded", "failed", "cancelled")
 ENDS = {"cancel": "cancelled", "pause": "paused"}
 """The status that a job has once what the user wants of it is done."""
 
@@ -107,7 +106,7 @@ def fail_job(session: Session, lease: Lease, error: str) -> None:
         job.status = "failed"
         job.error = {"code": "training_failed", "message": error, "param": None}
         job.finished_at = time.time()
-        session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, level="error", message=error))
+        session.add(JobEvent(job_id=job.id, level="error", message=error))
 
 
 def _materialise(version: Version) -> Path:
@@ -181,7 +180,7 @@ def _stop_as(session: Session, job: Job, status: str) -> None:
     """The user wanted the job to be cancelled or paused, and it is."""
     job.status, job.wanted = status, None
     job.finished_at = time.time() if status in FINAL else None
-    session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, message=f"Job {status}."))
+    session.add(JobEvent(job_id=job.id, message=f"Job {status}."))
 
 
 def _publish(lease: Lease, job: Job, run_dir: Path) -> None:

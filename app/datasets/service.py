@@ -14,7 +14,7 @@ from app.datasets import repository
 from app.datasets.schemas import NewVersion, ProgressObject, VersionObject
 from app.errors import Conflict, Unprocessable
 from app.files.repository import CONVERSATIONS, get_file, raw_segments
-from app.models import Version, VersionFile, new_id
+from app.models import FINAL, Version, VersionFile, new_id
 from app.queue import add_work
 from app.recipes.service import read_recipe
 from app.store import get_store
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from curation.browse import Folder
-
-FINAL = ("succeeded", "failed", "cancelled")
 
 
 class BlobPaths(Sequence[Path]):

@@ -8,10 +8,8 @@ from app.errors import Conflict, NotFound, Unprocessable
 from app.files.repository import get_file
 from app.filters import repository
 from app.filters.schemas import ClassifierObject, NewClassifier
-from app.models import LearnedFilter, new_id
+from app.models import FINAL, LearnedFilter, new_id
 from app.queue import add_work
-
-FINAL = ("succeeded", "failed", "cancelled")
 
 
 def create_classifier(session: Session, body: NewClassifier) -> LearnedFilter:

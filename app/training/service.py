@@ -12,7 +12,7 @@ from app.datasets.schemas import NewVersion
 from app.datasets.service import create_version
 from app.errors import Conflict, Unprocessable
 from app.files.repository import get_file
-from app.models import Dataset, Job, JobEvent, Version, new_id
+from app.models import FINAL, Dataset, Job, JobEvent, Version, new_id
 from app.queue import add_nudge
 from app.settings import get_settings
 from app.training import repository
@@ -23,7 +23,6 @@ from trainer.config import PEAK_LR, PRESETS, ConfigError, TrainConfig, parse_con
 FORBIDDEN = (("model", "base"), ("data", "version"), ("data", "validation"), ("data", "cache_dir"), ("run", "nnodes"))
 """Settings that name a path or a machine are the service's to make."""
 SCRATCH = "scratch:"
-FINAL = ("succeeded", "failed", "cancelled")
 
 
 def create_job(session: Session, body: NewJob) -> Job:
@@ -142,7 +141,7 @@ def _take_back(session: Session, job: Job, state: str) -> bool:
 
 
 def _tell(session: Session, job: Job, message: str) -> None:
-    session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, level="info", message=message, data={}))
+    session.add(JobEvent(job_id=job.id, message=message))
 
 
 def show_job(job: Job) -> JobObject:

@@ -15,10 +15,9 @@ import anyio
 
 from app.db import reading
 from app.errors import Unprocessable
-from app.models import JobEvent
+from app.models import FINAL, JobEvent
 from app.training import repository
 
-FINAL = ("succeeded", "failed", "cancelled")
 POLL_S = 1.0
 HEARTBEAT_S = 15.0
 BATCH = 500

@@ -4,7 +4,7 @@ import time
 
 from sqlalchemy.orm import Session
 
-from app.models import Job, JobEvent, Version, new_id
+from app.models import Job, JobEvent, Version
 from app.queue import add_work
 from app.training.repository import waiting_for
 
@@ -12,7 +12,7 @@ from app.training.repository import waiting_for
 def queue_job(session: Session, job: Job) -> None:
     """Lets a job whose version is there be trained."""
     job.status = "queued"
-    session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, level="info", message="Job queued.", data={}))
+    session.add(JobEvent(job_id=job.id, message="Job queued."))
     add_work(session, "train", job.id, queue="train")
 
 
@@ -25,4 +25,4 @@ def version_ended(session: Session, version: Version) -> None:
         reason = f"training_file: no version could be made of it: {version.error or version.status}"
         job.status, job.finished_at = "failed", time.time()
         job.error = {"code": "invalid_training_file", "message": reason, "param": "training_file"}
-        session.add(JobEvent(id=new_id("ftevent"), job_id=job.id, level="error", message=reason, data={}))
+        session.add(JobEvent(job_id=job.id, level="error", message=reason))

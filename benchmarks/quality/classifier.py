@@ -9,8 +9,6 @@ from benchmarks.quality.figures import CLEAN, Figure, records, turns
 from curation.classifier import Classifier, ClassifierRef, evaluate
 from curation.classifier_training import train_classifier
 
-SURE = 0.9
-
 
 def figures() -> Iterator[Figure]:
     train, dev = (

@@ -31,8 +31,6 @@ DOUBT = re.compile(
     r"^(?:的?(?:吗|么|嘛(?=[？?])|吧(?=[？?])|还是)|的话|的时候|时候|时(?!候)|那年|那会|就好|以前|之前|以后|之后|以上|以下|之内|以内|前(?!后))"
 )
 QUOTED = re.compile(r"[“「『\"][^”」』\"]*[”」』\"]")
-QUOTES = r"[“「『\"]"
-"""What is quoted is blanked out before rules are tried, so these texts are always looked at."""
 CLAUSE = re.compile(r"[。！？!?；;，,、\n]|\.(?=\s|$)")
 SENTENCE = re.compile(r"[。！？!?；;\n]|\.(?=\s|$)")
 YES = re.compile(
