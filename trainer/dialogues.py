@@ -39,7 +39,7 @@ __all__ = [
     "truncate_prompt",
 ]
 
-DIALOGUES_VERSION = 5
+DIALOGUES_VERSION = 6
 """Raised with every change of the rows that dialogues become: a part of the key of whatever is kept of them."""
 
 
@@ -135,7 +135,9 @@ def make_windows(
     if mode == "newest" or targets == "last":
         last = replies[-1]
         start = dialogue.earliest_start(last)
-        shown = [reply for reply in replies if reply >= start] if dialogue.is_regular else [last]
+        # A history that has to be cut is cut for the last reply: earlier ones would see more than their budget.
+        fits = dialogue.is_regular and dialogue.source_tokens(start, last) <= lengths.max_source_length
+        shown = [reply for reply in replies if reply >= start] if fits else [last]
         return [dialogue.window(start, last + 1, shown)]
     windows = []
     while replies:

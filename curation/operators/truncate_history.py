@@ -45,7 +45,7 @@ class TruncateHistory(OperatorConfig):
 
 @operator(
     kind="truncate_history",
-    version=3,
+    version=4,
     scope="conversation",
     config=TruncateHistory,
     codes={

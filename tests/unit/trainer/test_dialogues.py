@@ -1,7 +1,9 @@
 """Windows, truncation and loss masks, over random dialogues."""
 
+from typing import Literal
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainer.dialogues import (
@@ -69,6 +71,37 @@ def test_every_reply_is_learned_once_within_its_budget(
         if messages[0]["role"] == "system":
             assert window.messages[0]["role"] == "system"
         assert window.turns[0] == 0 or kept[0]["role"] == "user"
+
+
+ROLES_IN_ANY_ORDER = st.lists(
+    st.builds(
+        lambda role, text, times, weight: {"role": role, "content": text * times, "weight": weight},
+        st.sampled_from(["user", "assistant"]), WORDS, st.integers(1, 60), st.sampled_from([None, None, 0]),
+    ),
+    min_size=2,
+    max_size=9,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(messages=ROLES_IN_ANY_ORDER, source=st.integers(48, 100), mode=st.sampled_from(["newest", "windows"]))
+@example(
+    messages=[
+        {"role": "user", "content": "很长的一句话" * 20},
+        {"role": "assistant", "content": "内容" * 30, "weight": 0},
+        {"role": "assistant", "content": "内容" * 10},
+        {"role": "assistant", "content": "好"},
+    ],
+    source=64,
+    mode="newest",
+)
+def test_every_reply_that_is_learned_sees_no_more_than_its_budget(
+    chat: ChatTokenizer, messages: list[Message], source: int, mode: Literal["newest", "windows"]
+) -> None:
+    for window in make_windows(chat, messages, Lengths(source, 32), mode=mode):
+        assert len(encode_window(chat, window.messages, 32).ids) <= source + 32
+        for reply in target_turns(window.messages):
+            assert len(encode_prompt(chat, window.messages[:reply])) <= source
 
 
 def test_a_dialogue_that_fits_is_one_unchanged_window(chat: ChatTokenizer) -> None:
