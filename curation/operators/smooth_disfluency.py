@@ -55,7 +55,7 @@ class SmoothDisfluency(OperatorConfig):
 
 @operator(
     kind="smooth_disfluency",
-    version=4,
+    version=5,
     scope="turn",
     config=SmoothDisfluency,
     reads=("role", "text"),

@@ -35,7 +35,7 @@ MAX_REPAIR_WORDS = 12
 WORDS_EN = (
     "i|the|a|an|to|we|my|it|is|in|of|and|you|he|she|they|can|could|want|need|for|on|at|with|this|but|so|if|was|are"
 )
-TWICE_EN = re.compile(rf"(?<![\w'-])({WORDS_EN})(?:[,…\s]{{1,3}}\1){{1,8}}(?=\s+\w)", re.IGNORECASE)
+TWICE_EN = re.compile(rf"(?<![\w'-])(?<!thank )({WORDS_EN})(?:[,…\s]{{1,3}}\1){{1,8}}(?=\s+\w)", re.IGNORECASE)
 PHRASE_TWICE_EN = re.compile(
     r"(?<![\w'-])(\w{1,30}(?:\s{1,3}[\w']{1,30}){1,4})\s{0,3}[,…]*\s{1,3}\1(?=\s+\w)", re.IGNORECASE
 )

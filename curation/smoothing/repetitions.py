@@ -55,7 +55,7 @@ BEGUN_WORD = re.compile(rf"(?<=[{HAN}])([{HAN}])[，,]\1(?=[{HAN}])")
 PAUSED = re.compile(rf"{START}([{HAN}]{{2,{MAX_CHARS}}}?)(?:[，,…]{{1,3}}\1){{1,8}}(?=[{HAN}])")
 PAUSED_INSIDE = re.compile(rf"(?<=[{HAN}])([{HAN}]{{2,6}}?)[，,…]{{1,3}}\1(?=[{HAN}])")
 PRONOUNS = "我你他她它咱"
-TAKING_PRONOUNS = "说有在跟和对把将想怕教要看给问听让叫陪帮求祝是其连比为替像"
+TAKING_PRONOUNS = "吃喝用买做选说有在跟和对把将想怕教要看给问听让叫陪帮求祝是其连比为替像"
 """What a second pronoun may follow: 我怕我, 他跟他."""
 QUESTION = re.compile("[是能会要有好可对行想去][不没]")
 """Beginning of a question with a verb on either side: 是不|是不小."""
@@ -75,7 +75,7 @@ BEGUN_AGAIN = (
     re.compile(rf"{START}([{HAN}]{{3,6}})(?:[{HAN}](?!对)[{HAN}]?|[嘛吧啊呢的情][，,])\1(?=[{HAN}])"),
 )
 """Sentences begun again with one or two characters between: 我就我想."""
-CONNECTING = frozenset("到镇区村园路馆站景或和跟与不没比从也还就对打听校又更再当先做买长国过一中")
+CONNECTING = frozenset("是性器剂集者师员率量到镇区村园路馆站景或和跟与不没比从也还就对打听校又更再当先做买长国过一中")
 """Characters that join two equal words in correct text: 几点到几点, 知道不知道."""
 MEASURES = frozenset(LEXICON["measures"])
 """Measure words; 年 and 级 are none here, since 八八年 and 二二级 are years."""
@@ -83,6 +83,10 @@ ENUMERATING = frozenset(LEXICON["enumerating"])
 """What follows 一一, one by one: 一一列举."""
 MEETING = frozenset(LEXICON["meeting"] + "好大小")
 """Characters that end a name or phrase as often as they begin the next word: 水镇镇子, 战争中中国."""
+TRANSCRIBED = frozenset("巴库蒂莉娜妮迪菲萨卡贝杰丽莎珍琪咪嘟噜")
+"""Characters that stand doubled in foreign names and in names of pets: 巴巴拉, 蒂蒂."""
+SHARED = frozenset(("和平", "和谐", "和睦", "和气", "和解", "如何", "多样", "多元", "眨眼"))
+"""Words before which their first character stands as a word of its own: 自由和和平, 更多多样的, 眨眨眼."""
 ENDING = frozenset("于在到了得被把")
 """Characters that are said again after a word that ends with them: 位于于."""
 FOLLOWING = frozenset("就也都又才还忽突便天")
@@ -103,6 +107,8 @@ def _characters(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Spa
     words: Words | None = None
     for match in CHARACTER.finditer(text):
         (start, end), unit, is_followed = match.span(), match[1], re.match(WORD, text[match.end() : match.end() + 1])
+        if unit in TRANSCRIBED or text[end - 1 : end + 1] in SHARED:
+            continue
         if unit in STUTTERED:
             if is_followed and text[start - 1 : end - 1] not in COMPOUNDS:
                 yield start, end - 1
@@ -234,7 +240,7 @@ def _paused(text: str, vocabulary: Callable[[], Vocabulary]) -> Iterator[Span]:
     for match in BEGUN_WORD.finditer(text):
         words = words or vocabulary().words(text)
         (at, first), (_, second) = words.at(match.start()), words.at(match.end() - 1)
-        is_word = len(second) == 1 and match[1] not in "您是会对的好行嗯哦车" + PRONOUNS
+        is_word = len(second) == 1 and match[1] not in "您是会对的好行嗯哦车上下里中" + PRONOUNS
         is_alone = at == match.start() and len(first) == 1
         if is_alone and (is_word or (len(second) > 1 and match[1] != "车" and vocabulary().holds(second[:2]))):
             yield match.start(), match.end() - 1
