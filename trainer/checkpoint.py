@@ -14,7 +14,7 @@ from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
-from trainer.model import LanguageModelLoss
+from trainer.loss import LanguageModelLoss
 from trainer.records import TrainingError, write_json
 
 QUALITY = "quality.json"

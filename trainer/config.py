@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, int]] = {
     "small": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "num_kv_heads": 4, "vocab_size": 16384},
 }
 """Sizes of models made from scratch, for tests, demonstrations and ablations."""
-PEAK_LR = {"base": 5e-5, "scratch": 1e-3}
+PEAK_LR = {"base": 5e-5, "lora": 2e-4, "scratch": 1e-3}
 MAX_BATCH_TOKENS, MIN_BATCH_TOKENS, MIN_STEPS = 65_536, 4_096, 200
 MAX_SEGMENT_TOKENS = 4_194_304
 MIN_WARMUP_STEPS, MAX_WARMUP_SHARE = 10, 0.1
@@ -31,11 +31,13 @@ class ConfigError(ValueError):
 class Settings(BaseModel):
     """Base of the parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, serialize_by_alias=True
+    )
 
 
 class Scratch(Settings):
-    """A model made from nothing: RMSNorm before each block, gated activation, RoPE, no biases (the Llama structure)."""
+    """A model made from nothing: RMSNorm before each block, gated activation, RoPE or ALiBi, no biases."""
 
     preset: str = "tiny"
     hidden_size: int | None = Field(None, ge=8, multiple_of=8)
@@ -45,6 +47,7 @@ class Scratch(Settings):
     vocab_size: int | None = Field(None, ge=300)
     """Entries of the byte-level BPE trained on the version's own text; fewer if the text has no more."""
     activation: Literal["swiglu", "geglu"] = "swiglu"
+    position: Literal["rope", "alibi"] = "rope"
 
     @model_validator(mode="after")
     def _fits(self) -> "Scratch":
@@ -58,8 +61,19 @@ class Scratch(Settings):
     @property
     def sizes(self) -> dict[str, int]:
         """The preset's sizes with those given in place."""
-        given = self.model_dump(exclude={"preset", "activation"}, exclude_none=True)
+        given = self.model_dump(exclude={"preset", "activation", "position"}, exclude_none=True)
         return {**PRESETS[self.preset], **given}
+
+
+class Lora(Settings):
+    """Low-rank adapters on the base's linear layers; the base's own weights stay as they are."""
+
+    rank: int = Field(16, ge=1, le=1024)
+    alpha: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """Scale of what the adapters add, over rank; auto: twice the rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: list[str] | Literal["all-linear"] = "all-linear"
+    """Names of the linear layers to adapt; the output matrix is never one."""
 
 
 class Model(Settings):
@@ -68,12 +82,31 @@ class Model(Settings):
     base: str | None = None
     """Folder with config.json, safetensors and tokenizer.json."""
     scratch: Scratch | None = None
+    lora: Lora | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "Model":
         if (self.base is None) == (self.scratch is None):
             raise ValueError("give either base or scratch")
+        if self.lora is not None and self.base is None:
+            raise ValueError("lora wants a base: a model from scratch has nothing to adapt")
         return self
+
+    @property
+    def kind(self) -> Literal["base", "lora", "scratch"]:
+        """What the default of the learning rate depends on."""
+        return "scratch" if self.base is None else "lora" if self.lora is not None else "base"
+
+
+class Source(Settings):
+    """Another version learned beside the main one, to keep what the base knows."""
+
+    version: str
+    """Path of its manifest.json."""
+    weight: float = Field(gt=0, le=1000)
+    """Its tokens in an epoch for each token of the main version; rows are taken again where it has too few."""
+    where: list[str] = []
+    """A slice of it by tags, as in `data.where`."""
 
 
 class Data(Settings):
@@ -81,6 +114,11 @@ class Data(Settings):
 
     version: str
     """Path of a dataset version's manifest.json."""
+    validation: str | None = None
+    """Path of a version's manifest to validate on, in place of a held-out share; what both have is not trained on."""
+    where: list[str] = []
+    """A slice by tags, as `province:四川省`; several of one tag mean any of them, different tags all of them."""
+    mix: list[Source] = []
     max_source_length: int = Field(1024, ge=16, le=2**20)
     """Tokens before a reply, template included."""
     max_target_length: int = Field(512, ge=1, le=2**20)
@@ -89,11 +127,22 @@ class Data(Settings):
     min_history_ratio: float = Field(0.5, ge=0, le=1)
     validation_share: float = Field(0.05, ge=0, lt=1)
     """Share of the conversations held out, by user; 20 to 2,000, never more than a fifth."""
+    packing: bool = True
+    """Several samples a row, none split; false: one sample a row, padded."""
     segment_tokens: Count | Auto = Field("auto", union_mode="left_to_right")
     """Tokens of a segment: what a process holds at once."""
     cache_dir: str | None = None
     """Where token vectors are kept between runs; default: beside the manifest."""
     loss_on: Literal["assistant"] = "assistant"
+
+
+class Ramp(Settings):
+    """A batch that grows: small at first, when gradients point alike, and full once they are noisy."""
+
+    start_tokens: Count
+    """Tokens of the first steps, over all ranks."""
+    until_tokens: Count
+    """Tokens trained on when the batch is full; it grows by whole micro-batches in between."""
 
 
 class Batch(Settings):
@@ -105,13 +154,14 @@ class Batch(Settings):
     """Another way to say `tokens`, which wins: so many times the mean sample's tokens."""
     micro_tokens: Count | Auto = "auto"
     """Tokens of one forward pass of one rank."""
+    ramp: Ramp | None = None
 
 
 class Optim(Settings):
     """AdamW with decoupled decay; linear warm-up, then cosine."""
 
     peak_lr: Annotated[float, Field(gt=0)] | Auto = "auto"
-    """auto: 5e-5 for a base, 1e-3 from scratch."""
+    """auto: 5e-5 for a base, 2e-4 for LoRA, 1e-3 from scratch."""
     warmup_ratio: float = Field(0.03, ge=0, le=1)
     """Share of the run; at least 10 steps, at most a tenth of the run."""
     min_lr_ratio: float = Field(0.1, ge=0, le=1)
@@ -126,11 +176,17 @@ class Run(Settings):
     epochs: float = Field(3, gt=0, le=10_000)
     max_steps: int | None = Field(None, ge=1, lt=2**53)
     """Wins over epochs."""
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Of compute and of communicated parameters; master weights, reductions and moments are always fp32."""
     seed: int = Field(0, ge=0, lt=2**63)
     nproc: Annotated[int, Field(ge=1, le=64)] | Auto = "auto"
-    """Processes on this machine; auto: one a GPU, else one."""
+    """Processes on each machine; auto: one a GPU, else one."""
+    nnodes: int = Field(1, ge=1, le=1024)
+    """Machines of the run; more than one meet at TALKMILL_RENDEZVOUS."""
+    compile: bool | Auto = "auto"
+    """Compile each block; auto: on a GPU."""
+    activation_checkpointing: bool | Auto = "auto"
+    """Compute each block twice instead of keeping what it computed; auto: where the memory of a GPU would not do."""
 
 
 class Checkpoint(Settings):
@@ -139,13 +195,37 @@ class Checkpoint(Settings):
     every_steps: Count | Auto = "auto"
     """auto: ten times a run, at least every 500 steps."""
     keep: int = Field(3, ge=1)
+    """How many of the newest stay, beside the first, the newest good one and the one of the best validation loss."""
+    asynchronous: bool = Field(True, alias="async")
+    """Write while the next steps go on."""
+
+
+class Recovery(Settings):
+    """What happens when a run fails: a good checkpoint, without the segment at fault."""
+
+    max_restarts: int = Field(3, ge=0, le=1000)
+    """In a row without progress."""
+    grad_norm_limit: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """Above it a step is a fault and a checkpoint not good; auto: from median and MAD of the window's log norms."""
+    grad_norm_spread_limit: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """The same of the norms' standard deviation in the window over their mean."""
+    min_loss_scale: float = Field(1.0, gt=0)
+    """Of a good checkpoint in fp16."""
+    window: int = Field(20, ge=2, le=10_000)
+    """Steps that are looked at."""
+    on_bad_segment: Literal["skip", "stop"] = "skip"
 
 
 class Evaluate(Settings):
-    """How often the held-out conversations are looked at."""
+    """How often and how closely the held-out conversations are looked at."""
 
     every_steps: Count | Auto = "auto"
-    """auto: with each checkpoint."""
+    """Validation loss; auto: with each checkpoint."""
+    bleu_samples: int = Field(300, ge=0, le=100_000)
+    """Replies generated for BLEU and chrF, at most two a conversation; 0: none."""
+    bleu_every_steps: Count | Literal["end"] = "end"
+    max_new_tokens: Count | Auto = "auto"
+    """Of a generated reply; auto: `data.max_target_length`, at most 256."""
 
 
 class TrainConfig(Settings):
@@ -157,6 +237,7 @@ class TrainConfig(Settings):
     optim: Optim = Optim()
     run: Run = Run()
     checkpoint: Checkpoint = Checkpoint()
+    recovery: Recovery = Recovery()
     evaluate: Evaluate = Evaluate()
 
     @property
@@ -203,18 +284,16 @@ def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int, sample_tokens:
     every = config.checkpoint.every_steps
     every = max(1, min(500, steps // 10)) if every == "auto" else every
     evaluate = every if config.evaluate.every_steps == "auto" else config.evaluate.every_steps
-    kind = "base" if config.model.base else "scratch"
+    peak_lr = PEAK_LR[config.model.kind] if config.optim.peak_lr == "auto" else config.optim.peak_lr
     micro = config.batch.micro_tokens
     micro = max(config.row_tokens, 4096 if num_gpus == 0 else 16_384) if micro == "auto" else micro
     return config.model_copy(
         update={
             "batch": config.batch.model_copy(update={"tokens": tokens, "micro_tokens": max(micro, config.row_tokens)}),
-            "optim": config.optim.model_copy(
-                update={"peak_lr": PEAK_LR[kind] if config.optim.peak_lr == "auto" else config.optim.peak_lr}
-            ),
+            "optim": config.optim.model_copy(update={"peak_lr": peak_lr}),
             "run": config.run.model_copy(update={"nproc": nproc, "max_steps": steps}),
             "checkpoint": config.checkpoint.model_copy(update={"every_steps": every}),
-            "evaluate": Evaluate(every_steps=evaluate),
+            "evaluate": config.evaluate.model_copy(update={"every_steps": evaluate}),
         }
     )
 

@@ -9,7 +9,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from trainer.chat_tokenizer import ChatTokenizer
-from trainer.model import LanguageModelLoss
+from trainer.loss import LanguageModelLoss
 
 PREFIX = "model."
 

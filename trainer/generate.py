@@ -13,7 +13,8 @@ from transformers.generation.streamers import BaseStreamer
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import load_config
 from trainer.dialogues import DialogueError, truncate_prompt
-from trainer.model import LanguageModelLoss, build, load_structure, open_base
+from trainer.loss import LanguageModelLoss
+from trainer.model import build, load_structure, open_base
 
 MAX_NEW_TOKENS = 4096
 

@@ -18,7 +18,8 @@ from trainer.batches import Batch, batches, validation_batches
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import TrainConfig, warmup_steps
 from trainer.export import export
-from trainer.model import LanguageModelLoss, build, describe, load_structure
+from trainer.loss import LanguageModelLoss
+from trainer.model import build, describe, load_structure
 from trainer.optim import lr_factor, make_optimizer
 from trainer.parallel import full, num_parameters, shard, start_group, sum_over_ranks, this_device
 from trainer.records import TrainingError, append_line, cut_back, event, write_json
@@ -156,7 +157,7 @@ def _accumulate(model: LanguageModelLoss, batch: Batch, world: int, device: torc
     for index, micro in enumerate(batch.micro_batches):
         model.set_requires_gradient_sync(index == last)  # an FSDP module's method
         ids, positions, labels = (tensor.to(device, non_blocking=True) for tensor in micro)
-        loss = model(ids, positions, labels)
+        loss = model(ids, positions, labels).sum()
         # FSDP averages over ranks; the sum of all ranks' losses is to be divided by the step's own target tokens.
         (loss * (world / max(1, batch.target_tokens))).backward()
         loss_sum += loss.detach().double()
@@ -184,7 +185,7 @@ def _report_validation(
     ):
         targets += batch.target_tokens
         for micro in batch.micro_batches:
-            loss_sum += float(model(*(tensor.to(device) for tensor in micro)))
+            loss_sum += float(model(*(tensor.to(device) for tensor in micro)).sum())
     model.train()
     (total,) = sum_over_ranks(loss_sum)
     if rank == 0:

@@ -1,4 +1,4 @@
-"""The model: a base from a local folder or one from scratch, and its loss without whole logits."""
+"""The model: a base from a local folder, or one from scratch; what it is made of."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
 from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer
 from trainer.config import ConfigError, TrainConfig
 
-LOSS_CHUNK = 1024
-"""Target tokens whose logits exist at once."""
 ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh"}
 
 
@@ -117,39 +113,6 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-class LanguageModelLoss(nn.Module):
-    """A causal language model that answers with the sum of its target tokens' losses.
-
-    The whole is one module, so that a sharded output matrix is there when the loss is computed, inside `forward`.
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
-        """Sum of cross-entropies, fp32. Position ids restart at each sample; labels of -100 are not learned.
-
-        B rows, T tokens a row. No attention mask: packed samples are told apart by their positions.
-        """
-        decoder = self.model.get_decoder()
-        hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).last_hidden_state
-        learned_BT = labels_BT != -100
-        hidden_ND, labels_N = hidden_BTD[learned_BT], labels_BT[learned_BT]
-        weight_VD = self.model.get_output_embeddings().weight
-        total = hidden_BTD.float().sum() * 0.0  # a rank without targets takes part in every reduction
-        for start in range(0, labels_N.shape[0], LOSS_CHUNK):
-            part = slice(start, start + LOSS_CHUNK)
-            loss = checkpoint(_loss_of_chunk, hidden_ND[part], weight_VD, labels_N[part], use_reentrant=False)
-            total = total + loss
-        return total
-
-
-def _loss_of_chunk(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
-    logits_NV = functional.linear(hidden_ND, weight_VD.to(hidden_ND.dtype)).float()
-    return functional.cross_entropy(logits_NV, labels_N, reduction="sum")
 
 
 def describe(model: PreTrainedModel) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from trainer.config import TrainConfig
-from trainer.model import LanguageModelLoss, blocks_of
+from trainer.loss import LanguageModelLoss
+from trainer.model import blocks_of
 
 
 def start_group(device: torch.device) -> None:

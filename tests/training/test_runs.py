@@ -100,7 +100,7 @@ def test_packed_samples_neither_see_nor_move_each_other(finished: Path) -> None:
     import torch
 
     from trainer.generate import load
-    from trainer.model import LanguageModelLoss
+    from trainer.loss import LanguageModelLoss
 
     model, chat = load(finished / "run", None)
     loss = LanguageModelLoss(model.float())
@@ -113,7 +113,7 @@ def test_packed_samples_neither_see_nor_move_each_other(finished: Path) -> None:
             ids = [token for sample in row for token in sample]
             positions = [place for sample in row for place in range(len(sample))]
             labels = [label for sample in row for label in [*sample[1:], -100]]
-            value = loss(*(torch.tensor([values]) for values in (ids, positions, labels)))
+            value = loss(*(torch.tensor([values]) for values in (ids, positions, labels))).sum()
             value.backward()
             losses.append(float(value.detach()))
         return losses, {name: p.grad.clone() for name, p in loss.named_parameters() if p.grad is not None}

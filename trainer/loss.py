@@ -1,0 +1,45 @@
+"""The loss of a causal language model, without whole logits."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+LOSS_CHUNK = 1024
+"""Target tokens whose logits exist at once."""
+
+
+class LanguageModelLoss(nn.Module):
+    """A causal language model that answers with its rows' losses.
+
+    The whole is one module, so that a sharded output matrix is there when the loss is computed, inside `forward`.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+        """Each row's sum of its target tokens' cross-entropies, fp32, of shape B.
+
+        B rows, T tokens a row. Position ids restart at each sample; labels of -100 are not learned. No attention mask:
+        packed samples are told apart by their positions.
+        """
+        decoder = self.model.get_decoder()
+        hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).last_hidden_state
+        learned_BT = labels_BT != -100
+        hidden_ND, labels_N = hidden_BTD[learned_BT], labels_BT[learned_BT]
+        row_N = learned_BT.nonzero()[:, 0]
+        weight_VD = self.model.get_output_embeddings().weight
+        losses_B = hidden_BTD.float().sum((1, 2)) * 0.0  # a rank without targets takes part in every reduction
+        for start in range(0, labels_N.shape[0], LOSS_CHUNK):
+            part = slice(start, start + LOSS_CHUNK)
+            losses_N = checkpoint(_losses_of_chunk, hidden_ND[part], weight_VD, labels_N[part], use_reentrant=False)
+            losses_B = losses_B.index_add(0, row_N[part], losses_N)
+        return losses_B
+
+
+def _losses_of_chunk(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    logits_NV = functional.linear(hidden_ND, weight_VD.to(hidden_ND.dtype)).float()
+    return functional.cross_entropy(logits_NV, labels_N, reduction="none")
