@@ -10,7 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from trainer.vectors import PackedRow, Segment, Vectors, read_rows
+from trainer.detours import NO_DETOURS, Detours, Samples, places_in_order
+from trainer.records import TrainingError
+from trainer.vectors import PackedRow, Vectors, read_rows
+
+Address = tuple[str, int]
+"""A packed row: its segment and its place there."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Batch:
     epoch: float
     segment: str
     """Where the step's first row lies."""
+    addresses: list[list[Address]]
+    """Of this rank's rows, by micro-batch."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class _Placed:
     row: PackedRow
     epoch: float
     segment: str
+    place: int
 
 
 def batches(
@@ -45,9 +53,14 @@ def batches(
     start: int,
     rank: int,
     world: int,
+    detours: Detours = NO_DETOURS,
 ) -> Iterator[Batch]:
-    """Steps' batches from row cursor `start` on, without end."""
-    rows = _rows(vectors, seed, start)
+    """Steps' batches from row cursor `start` on, without end.
+
+    Raises:
+        TrainingError: the detours leave nothing.
+    """
+    rows = _rows(vectors, seed, start, detours)
     while True:
         step = [next(rows) for _ in range(rows_per_step)]
         yield _batch(step, micro_rows=micro_rows, capacity=capacity, rank=rank, world=world)
@@ -55,56 +68,69 @@ def batches(
 
 def validation_batches(vectors: Vectors, *, micro_rows: int, capacity: int, rank: int, world: int) -> Iterator[Batch]:
     """Every held-out row once, split evenly; ranks get the same number of micro-batches."""
-    rows = [_Placed(row, 0, segment.path) for segment in vectors.validation for row in read_rows(vectors, segment)]
+    rows = [
+        _Placed(row, 0, segment.path, place)
+        for segment in vectors.validation
+        for place, row in enumerate(read_rows(vectors, segment))
+    ]
     size = micro_rows * world
     for start in range(0, len(rows), size):
         yield _batch(rows[start : start + size], micro_rows=micro_rows, capacity=capacity, rank=rank, world=world)
 
 
-def _rows(vectors: Vectors, seed: int, start: int) -> Iterator[_Placed]:
+def _rows(vectors: Vectors, seed: int, start: int, detours: Detours) -> Iterator[_Placed]:
     """The global order of rows, epoch after epoch, from a cursor on; segments before it are not read."""
-    per_epoch = vectors.num_rows
-    epoch, skip = divmod(start, per_epoch)
+    epoch = cursor = 0
+    if not detours.all:
+        epoch = start // vectors.num_rows
+        cursor = epoch * vectors.num_rows
     while True:
-        order = np.random.default_rng((seed, epoch)).permutation(len(vectors.train))
-        done = 0
-        for index in order:
+        before, done = cursor, 0
+        for index in np.random.default_rng((seed, epoch)).permutation(len(vectors.train)):
             segment = vectors.train[index]
-            if skip >= segment.rows:
-                skip -= segment.rows
-                done += segment.rows
-                continue
-            rows = _shuffled(vectors, segment, (seed, epoch, int(index)))[skip:]
-            done += skip
-            skip = 0
-            for row in rows:
-                done += 1
-                yield _Placed(row, epoch + done / per_epoch, segment.path)
+            order = np.random.default_rng((seed, epoch, int(index))).permutation(segment.rows).tolist()
+            taken = places_in_order(order, segment.path, cursor, detours)
+            skip = max(0, start - cursor)
+            if skip < len(taken):
+                rows = list(read_rows(vectors, segment))
+                for number, (nth, place) in enumerate(taken[skip:], cursor + skip):
+                    row = _without(rows[place], detours.samples_out(segment.path, place, number))
+                    yield _Placed(row, epoch + (done + nth + 1) / vectors.num_rows, segment.path, place)
+            cursor += len(taken)
+            done += segment.rows
+        if cursor == before:
+            raise TrainingError("no row is left to learn from: all of them are left out")
         epoch += 1
 
 
-def _shuffled(vectors: Vectors, segment: Segment, seed: tuple[int, ...]) -> list[PackedRow]:
-    rows = list(read_rows(vectors, segment))
-    return [rows[index] for index in np.random.default_rng(seed).permutation(len(rows))]
+def _without(row: PackedRow, out: Samples) -> PackedRow:
+    """The row's other samples."""
+    if not out:
+        return row
+    ends = np.cumsum(row.lengths)
+    kept = [index for index in range(len(ends)) if index not in out]
+    parts = [slice(ends[index] - row.lengths[index], ends[index]) for index in kept]
+    is_target = np.concatenate([row.is_target[part] for part in parts])
+    ids = np.concatenate([row.ids[part] for part in parts])
+    return PackedRow(ids, is_target, row.lengths[kept], int(is_target.sum()))
 
 
 def _batch(step: list[_Placed], *, micro_rows: int, capacity: int, rank: int, world: int) -> Batch:
-    mine = [placed.row for placed in step[rank::world]]
+    mine = step[rank::world]
     most = -(-len(step) // world)
-    micro_batches = [
-        _tensors(mine[start : start + micro_rows], min(micro_rows, most - start), capacity)
-        for start in range(0, most, micro_rows)
-    ]
+    parts = [(mine[start : start + micro_rows], min(micro_rows, most - start)) for start in range(0, most, micro_rows)]
+    micro_batches = [tensors_of([placed.row for placed in part], height, capacity) for part, height in parts]
     return Batch(
         micro_batches,
         tokens=sum(len(placed.row.ids) for placed in step),
         target_tokens=sum(placed.row.num_targets for placed in step),
         epoch=step[-1].epoch,
         segment=step[0].segment,
+        addresses=[[(placed.segment, placed.place) for placed in part] for part, _ in parts],
     )
 
 
-def _tensors(rows: list[PackedRow], height: int, capacity: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def tensors_of(rows: list[PackedRow], height: int, capacity: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Ids, position ids and labels, padded to (height, capacity); a label is the next token where that is learned."""
     ids = np.zeros((height, capacity), np.int64)
     positions = np.tile(np.arange(capacity), (height, 1))
