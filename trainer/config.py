@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Auto = Literal["auto"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -22,6 +22,18 @@ PEAK_LR = {"base": 5e-5, "lora": 2e-4, "scratch": 1e-3}
 MAX_BATCH_TOKENS, MIN_BATCH_TOKENS, MIN_STEPS = 65_536, 4_096, 200
 MAX_SEGMENT_TOKENS = 4_194_304
 MIN_WARMUP_STEPS, MAX_WARMUP_SHARE = 10, 0.1
+TAGS = ("age_band", "gender", "province", "city", "country", "crowd")
+
+
+def _condition(text: str) -> str:
+    tag, _, value = text.partition(":")
+    if tag not in TAGS or not value:
+        raise ValueError(f"must be tag:value, as in province:四川省; tags are {', '.join(TAGS)}")
+    return text
+
+
+Condition = Annotated[str, AfterValidator(_condition)]
+"""A tag and its value; `unknown` where there is none."""
 
 
 class ConfigError(ValueError):
@@ -105,7 +117,7 @@ class Source(Settings):
     """Path of its manifest.json."""
     weight: float = Field(gt=0, le=1000)
     """Its tokens in an epoch for each token of the main version; rows are taken again where it has too few."""
-    where: list[str] = []
+    where: list[Condition] = []
     """A slice of it by tags, as in `data.where`."""
 
 
@@ -116,7 +128,7 @@ class Data(Settings):
     """Path of a dataset version's manifest.json."""
     validation: str | None = None
     """Path of a version's manifest to validate on, in place of a held-out share; what both have is not trained on."""
-    where: list[str] = []
+    where: list[Condition] = []
     """A slice by tags, as `province:四川省`; several of one tag mean any of them, different tags all of them."""
     mix: list[Source] = []
     max_source_length: int = Field(1024, ge=16, le=2**20)
