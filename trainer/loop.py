@@ -14,9 +14,10 @@ import torch
 from torch import distributed
 
 from trainer import checkpoint
-from trainer.batches import Batch, batches, validation_batches
+from trainer.batches import Batch, batches
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import TrainConfig, warmup_steps
+from trainer.evaluate import EVALUATIONS, Evaluator
 from trainer.export import export
 from trainer.loss import LanguageModelLoss
 from trainer.model import build, describe, load_structure
@@ -79,6 +80,7 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
     model = _sharded_model(config, chat, run_dir, device)
     optimizer = make_optimizer(model, config.optim)
     done = _resume(run_dir, model, optimizer, config.checkpoint.keep)
+    evaluate = Evaluator(config, vectors, run_dir, plan.micro_rows, device)
     history = _history(run_dir)
     stream = batches(
         vectors, rows_per_step=plan.rows_per_step, micro_rows=plan.micro_rows, capacity=config.row_tokens,
@@ -107,7 +109,7 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
             append_line(run_dir / "metrics.jsonl", line)
         last = step == plan.num_steps or stop_votes > 0
         if step == plan.num_steps or step % plan.evaluate_every == 0:
-            _report_validation(config, vectors, model, run_dir, step, plan, device)
+            evaluate(model, step)
         if last or step % plan.checkpoint_every == 0:
             checkpoint.save(run_dir, step, model, optimizer, _quality(step, history), config.checkpoint.keep)
         if stop_votes > 0 and step < plan.num_steps:
@@ -146,6 +148,7 @@ def _resume(run_dir: Path, model: LanguageModelLoss, optimizer: torch.optim.Opti
             event(run_dir, f"resumed at step {done}")
     if distributed.get_rank() == 0:
         cut_back(run_dir / "metrics.jsonl", done)
+        cut_back(run_dir / EVALUATIONS, done)
     distributed.barrier()
     return done
 
@@ -162,40 +165,6 @@ def _accumulate(model: LanguageModelLoss, batch: Batch, world: int, device: torc
         (loss * (world / max(1, batch.target_tokens))).backward()
         loss_sum += loss.detach().double()
     return float(loss_sum)
-
-
-@torch.no_grad()
-def _report_validation(
-    config: TrainConfig,
-    vectors: Vectors,
-    model: LanguageModelLoss,
-    run_dir: Path,
-    step: int,
-    plan: Plan,
-    device: torch.device,
-) -> None:
-    """Mean loss over the held-out target tokens, as an event."""
-    if not vectors.validation:
-        return
-    model.eval()
-    loss_sum, targets = 0.0, 0
-    rank, world = distributed.get_rank(), distributed.get_world_size()
-    for batch in validation_batches(
-        vectors, micro_rows=plan.micro_rows, capacity=config.row_tokens, rank=rank, world=world
-    ):
-        targets += batch.target_tokens
-        for micro in batch.micro_batches:
-            loss_sum += float(model(*(tensor.to(device) for tensor in micro)).sum())
-    model.train()
-    (total,) = sum_over_ranks(loss_sum)
-    if rank == 0:
-        event(
-            run_dir,
-            f"validation loss {total / targets:.4f}",
-            step=step,
-            validation_loss=total / targets,
-            target_tokens=targets,
-        )
 
 
 def _line(

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 LOSS_CHUNK = 1024
 """Target tokens whose logits exist at once."""
@@ -20,24 +20,40 @@ class LanguageModelLoss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, labels_BT: torch.Tensor, *, by_sample: bool = False
+    ) -> torch.Tensor:
         """Each row's sum of its target tokens' cross-entropies, fp32, of shape B.
 
         B rows, T tokens a row. Position ids restart at each sample; labels of -100 are not learned. No attention mask:
-        packed samples are told apart by their positions.
+        packed samples are told apart by their positions. `by_sample` sums by sample, row after row, where a position
+        of 0 begins one; what pads a row is one more.
         """
         decoder = self.model.get_decoder()
         hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).last_hidden_state
         learned_BT = labels_BT != -100
         hidden_ND, labels_N = hidden_BTD[learned_BT], labels_BT[learned_BT]
         row_N = learned_BT.nonzero()[:, 0]
-        weight_VD = self.model.get_output_embeddings().weight
         losses_B = hidden_BTD.float().sum((1, 2)) * 0.0  # a rank without targets takes part in every reduction
+        if by_sample:
+            sample_T = (positions_BT == 0).flatten().cumsum(0) - 1
+            row_N, losses_B = sample_T[learned_BT.flatten()], losses_B.new_zeros(int(sample_T[-1]) + 1)
+        weight_VD = self.model.get_output_embeddings().weight
         for start in range(0, labels_N.shape[0], LOSS_CHUNK):
             part = slice(start, start + LOSS_CHUNK)
             losses_N = checkpoint(_losses_of_chunk, hidden_ND[part], weight_VD, labels_N[part], use_reentrant=False)
             losses_B = losses_B.index_add(0, row_N[part], losses_N)
         return losses_B
+
+    def next_logits(
+        self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, mask_BT: torch.Tensor, cache: Cache
+    ) -> torch.Tensor:
+        """Logits of the token behind each row, of shape B x V; `mask_BT` covers what the cache holds as well."""
+        output = self.model(
+            input_ids=ids_BT, position_ids=positions_BT, attention_mask=mask_BT, past_key_values=cache, use_cache=True,
+            logits_to_keep=1,
+        )  # fmt: skip
+        return output.logits[:, -1]
 
 
 def _losses_of_chunk(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ import os
 import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from trainer.config import TrainConfig
 from trainer.loss import LanguageModelLoss
@@ -34,6 +34,7 @@ def shard(model: LanguageModelLoss, config: TrainConfig, device: torch.device) -
     for block in blocks_of(model.model):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
+    register_fsdp_forward_method(model, "next_logits")
     return model
 
 
