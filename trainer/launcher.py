@@ -196,7 +196,7 @@ def _newest_checkpoint(run_dir: Path) -> int:
 
 
 def _drop_torn_lines(run_dir: Path) -> None:
-    for name in ("metrics.jsonl", "events.jsonl"):
+    for name in ("metrics.jsonl", "events.jsonl", "evaluations.jsonl"):
         drop_torn_line(run_dir / name)
 
 
