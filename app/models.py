@@ -194,13 +194,14 @@ class Job(Base):
     __tablename__ = "fine_tuning_jobs"
     id: Mapped[str] = mapped_column(primary_key=True)
     version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
+    validation_version_id: Mapped[str | None] = mapped_column(ForeignKey("versions.id"))
     model: Mapped[str]
     status: Mapped[str] = mapped_column(default="queued")
     """validating_files, queued, running, paused, succeeded, failed, cancelled"""
     request: Mapped[Json]
     """As sent: training_file, hyperparameters, suffix, seed, metadata, trainer …"""
     config: Mapped[Json]
-    """The TrainConfig that the worker completes with paths and hands to the trainer."""
+    """The TrainConfig that the worker completes with paths and hands to the trainer; it names versions by id."""
     resolved: Mapped[Json] = mapped_column(default=dict)
     """The TrainConfig with every default filled in, once the trainer has started; without paths."""
     wanted: Mapped[str | None]
@@ -212,6 +213,8 @@ class Job(Base):
     progress: Mapped[Json] = mapped_column(default=dict)
     architecture: Mapped[list[Json]] = mapped_column(default=list)
     recovery: Mapped[list[Json]] = mapped_column(default=list)
+    """The lines of recovery.jsonl; their records also say file and line."""
+    result_files: Mapped[list[str]] = mapped_column(default=list)
     trained_tokens: Mapped[int | None]
     created_at: Mapped[float] = mapped_column(default=time.time, index=True)
     finished_at: Mapped[float | None]
@@ -239,6 +242,15 @@ class JobMetric(Base):
     data: Mapped[Json]
 
 
+class JobEvaluation(Base):
+    """One line of evaluations.jsonl: how a run's model did on the held-out conversations after a step."""
+
+    __tablename__ = "job_evaluations"
+    job_id: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[Json]
+
+
 class JobCheckpoint(Base):
     """A complete checkpoint of a run, with what another machine needs to go on from it."""
 
@@ -253,7 +265,11 @@ class JobCheckpoint(Base):
 
 
 class JobFile(Base):
-    """A file of the finished model's Hugging Face folder: the blob `sha256`."""
+    """A file that a finished job offers: the blob `sha256`.
+
+    The last step's Hugging Face folder bears its files' own names; `best/`, `adapter/` and `evaluation/` come before
+    those of the best step's folder, of LoRA's adapter, and of generated samples.
+    """
 
     __tablename__ = "job_files"
     job_id: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id", ondelete="CASCADE"), primary_key=True)
