@@ -282,7 +282,8 @@ def parse_config(body: Mapping[str, Any]) -> TrainConfig:
         return TrainConfig.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"{'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from None
+        message = f"{'.'.join(map(str, first['loc'])) or 'config'}: {first['msg'].removeprefix('Value error, ')}"
+        raise ConfigError(message) from None
 
 
 def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int, sample_tokens: float = 0) -> TrainConfig:
