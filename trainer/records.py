@@ -10,6 +10,28 @@ class TrainingError(RuntimeError):
     """The run cannot succeed; the message is the reason that the user sees."""
 
 
+class FaultError(TrainingError):
+    """Something went wrong that may be mended without the user; `kind` is one of `trainer.faults`."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class DamagedCacheError(FaultError):
+    """A file of the token cache is not what was written."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("cache", reason)
+
+
+class DamagedCheckpointError(FaultError):
+    """A checkpoint cannot be read, or is not what was written."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("checkpoint", reason)
+
+
 def append_line(path: Path, value: dict[str, Any]) -> None:
     """Appends one JSON line."""
     with path.open("a", encoding="utf-8") as file:
