@@ -194,7 +194,8 @@ class Job(Base):
     __tablename__ = "fine_tuning_jobs"
     id: Mapped[str] = mapped_column(primary_key=True)
     version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
-    validation_version_id: Mapped[str | None] = mapped_column(ForeignKey("versions.id"))
+    validation_version_id: Mapped[str | None]
+    """No foreign key: SQLite would make the table anew for it, and lose what cascades."""
     model: Mapped[str]
     status: Mapped[str] = mapped_column(default="queued")
     """validating_files, queued, running, paused, succeeded, failed, cancelled"""

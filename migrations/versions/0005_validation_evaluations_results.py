@@ -26,14 +26,10 @@ def upgrade() -> None:
     with op.batch_alter_table("fine_tuning_jobs") as table:
         table.add_column(sa.Column("validation_version_id", sa.String(), nullable=True))
         table.add_column(sa.Column("result_files", sa.JSON(), nullable=False, server_default="[]"))
-        table.create_foreign_key(
-            op.f("fk_fine_tuning_jobs_validation_version_id"), "versions", ["validation_version_id"], ["id"]
-        )
 
 
 def downgrade() -> None:
     with op.batch_alter_table("fine_tuning_jobs") as table:
-        table.drop_constraint(op.f("fk_fine_tuning_jobs_validation_version_id"), type_="foreignkey")
         table.drop_column("result_files")
         table.drop_column("validation_version_id")
     op.drop_table("job_evaluations")
