@@ -30,7 +30,7 @@ from trainer.records import TrainingError
 from trainer.run_lock import die_with_parent
 from trainer.version import DatasetVersion, SegmentPart, read_part
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised with every change of what samples come out; `DIALOGUES_VERSION` tells how dialogues become tokens."""
 MIN_PARTS_A_PROCESS = 2
 """A process needs about a second to start, as long as it tokenises a part."""
@@ -40,13 +40,15 @@ MAX_REFUSALS_TOLD = 5
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
+        ("conversation_id", pa.string()),
         ("group", pa.uint64()),
         ("ids", pa.list_(pa.int32())),
         ("is_target", pa.list_(pa.bool_())),
         ("num_targets", pa.int32()),
     ]
 )
-"""A sample: its row in the version, the hash of its group, its tokens, which are learned, and how many those are."""
+"""A sample: its row in the version, that row's conversation, the hash of its group, its tokens, which are learned, and
+how many those are."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ def make_piece(source: Path, part: SegmentPart, chat: ChatTokenizer, data: Data,
     counts = dict.fromkeys(("conversations", "windows", "cuts", "without_target", "refused"), 0)
     refusals: dict[str, str] = {}
     ids: list[str] = []
+    conversations: list[str] = []
     groups: list[str] = []
     tokens: list[np.ndarray] = []
     masks: list[np.ndarray] = []
@@ -226,10 +229,11 @@ def make_piece(source: Path, part: SegmentPart, chat: ChatTokenizer, data: Data,
                 continue
             _check(row, data, chat)
             ids.append(conversation.id)
+            conversations.append(conversation.conversation_id)
             groups.append(conversation.group)
             tokens.append(np.array(row.ids, np.int32))
             masks.append(np.array(row.is_target, np.bool_))
-    return _write(folder, part.name, _batch(ids, groups, tokens, masks), counts, refusals)
+    return _write(folder, part.name, _batch(ids, conversations, groups, tokens, masks), counts, refusals)
 
 
 def _check(row: EncodedRow, data: Data, chat: ChatTokenizer) -> None:
@@ -238,12 +242,15 @@ def _check(row: EncodedRow, data: Data, chat: ChatTokenizer) -> None:
     assert max(row.ids) < chat.vocab_size
 
 
-def _batch(ids: list[str], groups: list[str], tokens: list[np.ndarray], masks: list[np.ndarray]) -> pa.RecordBatch:
+def _batch(
+    ids: list[str], conversations: list[str], groups: list[str], tokens: list[np.ndarray], masks: list[np.ndarray]
+) -> pa.RecordBatch:
     ends = np.cumsum([0, *map(len, tokens)], dtype=np.int32)
     flat = np.concatenate([np.empty(0, np.int32), *tokens])
     flat_masks = np.concatenate([np.empty(0, np.bool_), *masks])
     columns = [
         pa.array(ids, pa.string()),
+        pa.array(conversations, pa.string()),
         pa.array(group_hashes(groups)),
         pa.ListArray.from_arrays(pa.array(ends), pa.array(flat)),
         pa.ListArray.from_arrays(pa.array(ends), pa.array(flat_masks)),

@@ -124,14 +124,8 @@ def read_rows(vectors: Vectors, segment: Segment) -> Iterator[PackedRow]:
     Raises:
         TrainingError: a file was damaged after the run began.
     """
-    path = vectors.folder / segment.path
-    if not _is_whole(path, segment.sha256):
-        raise TrainingError(f"{path} is damaged; the next run makes it anew")
-    with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source).read_all()
     pieces: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-    rows = (table[name].to_pylist() for name in ("pieces", "samples", "num_targets"))
-    for of_pieces, of_samples, num_targets in zip(*rows, strict=True):
+    for of_pieces, of_samples, num_targets in _read_segment(vectors, segment):
         parts = []
         for piece, sample in zip(of_pieces, of_samples, strict=True):
             if piece not in pieces:
@@ -145,6 +139,34 @@ def read_rows(vectors: Vectors, segment: Segment) -> Iterator[PackedRow]:
             np.array([len(ids) for ids, _ in parts]),
             num_targets,
         )
+
+
+def read_samples(vectors: Vectors, segment: Segment) -> Iterator[list[tuple[str, str]]]:
+    """Of each of a segment's packed rows, its samples' rows in the version and these rows' conversations.
+
+    Raises:
+        TrainingError: a file was damaged after the run began.
+    """
+    pieces: dict[int, pa.RecordBatch] = {}
+    for of_pieces, of_samples, _ in _read_segment(vectors, segment):
+        names = []
+        for piece, sample in zip(of_pieces, of_samples, strict=True):
+            if piece not in pieces:
+                pieces[piece] = vectors.pieces[piece].open(vectors.token_folder).select(["id", "conversation_id"])
+            row, conversation = (column[sample].as_py() for column in pieces[piece].columns)
+            names.append((row, conversation))
+        yield names
+
+
+def _read_segment(vectors: Vectors, segment: Segment) -> Iterator[tuple[list[int], list[int], int]]:
+    """Of each packed row, its samples' files of the cache, their places there, and how many tokens are learned."""
+    path = vectors.folder / segment.path
+    if not _is_whole(path, segment.sha256):
+        raise TrainingError(f"{path} is damaged; the next run makes it anew")
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    columns = (table[name].to_pylist() for name in ("pieces", "samples", "num_targets"))
+    yield from zip(*columns, strict=True)
 
 
 def _arrays(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curation.command import curate
@@ -19,8 +20,9 @@ from curation.recipe import parse_recipe
 from trainer import token_cache
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import ConfigError, TrainConfig, parse_config
+from trainer.dialogues import Lengths, encode_window, make_windows
 from trainer.records import TrainingError
-from trainer.vectors import Vectors, read_rows, vectorise
+from trainer.vectors import Vectors, read_rows, read_samples, vectorise
 from trainer.version import DatasetVersion, open_version
 
 
@@ -184,3 +186,18 @@ def test_replies_stay_whole_and_users_on_one_side(version: DatasetVersion, chat:
         assert sum(lengths) == len(ids) == len(mask) <= 300
     held_out = sum(segment.tokens for segment in made.validation)
     assert 0 < held_out < sum(segment.tokens for segment in made.train)
+
+
+def test_samples_are_named_by_what_stands_in_them(version: DatasetVersion, chat: ChatTokenizer, tmp_path: Path) -> None:
+    """Each sample's tokens are those of a window of the row of the version, and of the conversation, that it names."""
+    settings = config(tmp_path, max_source_length=60, max_target_length=40)
+    made = vectorise(version, chat, settings)
+    lengths = Lengths(60, 40)
+    said = {row.id: row for row in version.conversations()}
+    for segment in made.validation:
+        for row, names in zip(read_rows(made, segment), read_samples(made, segment), strict=True):
+            parts = np.split(row.ids, np.cumsum(row.lengths)[:-1])
+            for ids, (name, conversation) in zip(parts, names, strict=True):
+                windows = make_windows(chat, said[name].messages, lengths)
+                assert ids.tolist() in [encode_window(chat, window.messages, 40).ids for window in windows]
+                assert conversation == said[name].conversation_id
