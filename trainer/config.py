@@ -302,7 +302,13 @@ def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int, sample_tokens:
     micro = max(config.row_tokens, 4096 if num_gpus == 0 else 16_384) if micro == "auto" else micro
     return config.model_copy(
         update={
-            "batch": config.batch.model_copy(update={"tokens": tokens, "micro_tokens": max(micro, config.row_tokens)}),
+            "batch": config.batch.model_copy(
+                update={
+                    "tokens": tokens,
+                    "conversations": max(1, round(tokens / sample_tokens)) if sample_tokens else None,
+                    "micro_tokens": max(micro, config.row_tokens),
+                }
+            ),
             "optim": config.optim.model_copy(update={"peak_lr": peak_lr}),
             "run": config.run.model_copy(update={"nproc": nproc, "max_steps": steps}),
             "checkpoint": config.checkpoint.model_copy(update={"every_steps": every}),
