@@ -4,8 +4,9 @@ The order of segments is shuffled once an epoch, rows within a segment too; one 
 position is one cursor over rows, so a run goes on exactly where it was, on another number of ranks too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class _Placed:
 def batches(
     vectors: Vectors,
     *,
-    rows_per_step: int,
+    rows_of_steps: Iterable[int],
     micro_rows: int,
     capacity: int,
     seed: int,
@@ -55,14 +56,14 @@ def batches(
     world: int,
     detours: Detours = NO_DETOURS,
 ) -> Iterator[Batch]:
-    """Steps' batches from row cursor `start` on, without end.
+    """Batches of the given steps from row cursor `start` on; each step may have another number of rows.
 
     Raises:
         TrainingError: the detours leave nothing.
     """
     rows = _rows(vectors, seed, start, detours)
-    while True:
-        step = [next(rows) for _ in range(rows_per_step)]
+    for num_rows in rows_of_steps:
+        step = list(islice(rows, num_rows))
         yield _batch(step, micro_rows=micro_rows, capacity=capacity, rank=rank, world=world)
 
 

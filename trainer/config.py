@@ -19,9 +19,7 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 """Sizes of models made from scratch, for tests, demonstrations and ablations."""
 PEAK_LR = {"base": 5e-5, "lora": 2e-4, "scratch": 1e-3}
-MAX_BATCH_TOKENS, MIN_BATCH_TOKENS, MIN_STEPS = 65_536, 4_096, 200
 MAX_SEGMENT_TOKENS = 4_194_304
-MIN_WARMUP_STEPS, MAX_WARMUP_SHARE = 10, 0.1
 TAGS = ("age_band", "gender", "province", "city", "country", "crowd")
 
 
@@ -172,7 +170,7 @@ class Batch(Settings):
 class Optim(Settings):
     """AdamW with decoupled decay; linear warm-up, then cosine."""
 
-    peak_lr: Annotated[float, Field(gt=0)] | Auto = "auto"
+    peak_lr: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
     """auto: 5e-5 for a base, 2e-4 for LoRA, 1e-3 from scratch."""
     warmup_ratio: float = Field(0.03, ge=0, le=1)
     """Share of the run; at least 10 steps, at most a tenth of the run."""
@@ -284,58 +282,3 @@ def parse_config(body: Mapping[str, Any]) -> TrainConfig:
         first = error.errors(include_url=False, include_input=False)[0]
         message = f"{'.'.join(map(str, first['loc'])) or 'config'}: {first['msg'].removeprefix('Value error, ')}"
         raise ConfigError(message) from None
-
-
-def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int, sample_tokens: float = 0) -> TrainConfig:
-    """Replaces every `auto` of batch, optimiser, schedule and run by its value for `num_rows` packed rows.
-
-    `sample_tokens` is the mean length of a sample, a conversation or a window of one.
-    """
-    tokens = max(_batch_tokens(config, num_rows, sample_tokens), config.row_tokens)
-    steps = _num_steps(config, num_rows, tokens)
-    nproc = max(1, num_gpus) if config.run.nproc == "auto" else config.run.nproc
-    every = config.checkpoint.every_steps
-    every = max(1, min(500, steps // 10)) if every == "auto" else every
-    evaluate = every if config.evaluate.every_steps == "auto" else config.evaluate.every_steps
-    peak_lr = PEAK_LR[config.model.kind] if config.optim.peak_lr == "auto" else config.optim.peak_lr
-    micro = config.batch.micro_tokens
-    micro = max(config.row_tokens, 4096 if num_gpus == 0 else 16_384) if micro == "auto" else micro
-    return config.model_copy(
-        update={
-            "batch": config.batch.model_copy(
-                update={
-                    "tokens": tokens,
-                    "conversations": max(1, round(tokens / sample_tokens)) if sample_tokens else None,
-                    "micro_tokens": max(micro, config.row_tokens),
-                }
-            ),
-            "optim": config.optim.model_copy(update={"peak_lr": peak_lr}),
-            "run": config.run.model_copy(update={"nproc": nproc, "max_steps": steps}),
-            "checkpoint": config.checkpoint.model_copy(update={"every_steps": every}),
-            "evaluate": config.evaluate.model_copy(update={"every_steps": evaluate}),
-        }
-    )
-
-
-def _batch_tokens(config: TrainConfig, num_rows: int, sample_tokens: float) -> int:
-    if config.batch.tokens != "auto":
-        return config.batch.tokens
-    if config.batch.conversations is not None:
-        return round(config.batch.conversations * sample_tokens)
-    tokens = MAX_BATCH_TOKENS
-    while tokens > MIN_BATCH_TOKENS and _num_steps(config, num_rows, tokens) < MIN_STEPS:
-        tokens //= 2
-    return tokens
-
-
-def warmup_steps(config: TrainConfig, num_steps: int) -> int:
-    """Length of the linear warm-up in steps."""
-    wanted = max(MIN_WARMUP_STEPS, round(config.optim.warmup_ratio * num_steps))
-    return max(1, min(wanted, int(MAX_WARMUP_SHARE * num_steps)))
-
-
-def _num_steps(config: TrainConfig, num_rows: int, batch_tokens: int) -> int:
-    if config.run.max_steps is not None:
-        return config.run.max_steps
-    rows_per_step = max(1, batch_tokens // config.row_tokens)
-    return max(1, -(-int(num_rows * config.run.epochs) // rows_per_step))

@@ -14,11 +14,12 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer, load_chat_tokenizer
-from trainer.config import ConfigError, TrainConfig, load_config, resolve
+from trainer.config import ConfigError, TrainConfig, load_config
 from trainer.dialogues import DialogueError
 from trainer.rank import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 from trainer.records import TrainingError, drop_torn_line, event, write_json
 from trainer.run_lock import LAUNCHER, RunLock
+from trainer.schedule import resolve
 from trainer.vectors import CODE_VERSION, Vectors, vectorise
 from trainer.version import DatasetVersion, check_bounds, open_version
 

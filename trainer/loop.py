@@ -16,14 +16,15 @@ from torch import distributed
 from trainer import checkpoint
 from trainer.batches import Batch, batches
 from trainer.chat_tokenizer import ChatTokenizer
-from trainer.config import TrainConfig, warmup_steps
+from trainer.config import TrainConfig
 from trainer.evaluate import EVALUATIONS, Evaluator
 from trainer.export import export
 from trainer.loss import LanguageModelLoss
 from trainer.model import build, describe, load_structure
-from trainer.optim import lr_factor, make_optimizer
+from trainer.optim import make_optimizer
 from trainer.parallel import full, num_parameters, shard, start_group, sum_over_ranks, this_device
 from trainer.records import TrainingError, append_line, cut_back, event, write_json
+from trainer.schedule import Schedule
 from trainer.vectors import Vectors
 
 SUCCEEDED, INTERRUPTED = "succeeded", "interrupted"
@@ -40,32 +41,6 @@ class Stopping:
         return self
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A run's numbers, resolved."""
-
-    num_steps: int
-    warmup: int
-    rows_per_step: int
-    micro_rows: int
-    checkpoint_every: int
-    evaluate_every: int
-    peak_lr: float
-
-    @classmethod
-    def of(cls, config: TrainConfig) -> "Plan":
-        num_steps = _int(config.run.max_steps)
-        return cls(
-            num_steps=num_steps,
-            warmup=warmup_steps(config, num_steps),
-            rows_per_step=max(1, _int(config.batch.tokens) // config.row_tokens),
-            micro_rows=max(1, _int(config.batch.micro_tokens) // config.row_tokens),
-            checkpoint_every=_int(config.checkpoint.every_steps),
-            evaluate_every=_int(config.evaluate.every_steps),
-            peak_lr=float(config.optim.peak_lr),
-        )
-
-
 def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: Path) -> str:
     """Trains as one of the launcher's ranks; returns how it ended.
 
@@ -76,22 +51,27 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
     device = this_device()
     start_group(device)
     rank, world = distributed.get_rank(), distributed.get_world_size()
-    plan = Plan.of(config)
+    schedule = Schedule.of(config, vectors.num_rows)
+    micro_rows = max(1, _int(config.batch.micro_tokens) // config.row_tokens)
     model = _sharded_model(config, chat, run_dir, device)
     optimizer = make_optimizer(model, config.optim)
     done = _resume(run_dir, model, optimizer, config.checkpoint.keep)
-    evaluate = Evaluator(config, vectors, run_dir, plan.micro_rows, device)
+    evaluate = Evaluator(config, vectors, run_dir, micro_rows, device)
     history = _history(run_dir)
+    cursor = sum(line["rows"] for line in history)
+    rows_of_steps = list(schedule.steps_from(cursor))
+    num_steps = done + len(rows_of_steps)
     stream = batches(
-        vectors, rows_per_step=plan.rows_per_step, micro_rows=plan.micro_rows, capacity=config.row_tokens,
-        seed=config.run.seed, start=done * plan.rows_per_step, rank=rank, world=world,
+        vectors, rows_of_steps=rows_of_steps, micro_rows=micro_rows, capacity=config.row_tokens,
+        seed=config.run.seed, start=cursor, rank=rank, world=world,
     )  # fmt: skip
 
     outcome = SUCCEEDED
-    for step in range(done + 1, plan.num_steps + 1):
+    for step, num_rows in enumerate(rows_of_steps, done + 1):
         began = time.perf_counter()
         batch = next(stream)
-        lr = plan.peak_lr * lr_factor(step, plan.num_steps, plan.warmup, config.optim.min_lr_ratio)
+        cursor += num_rows
+        lr = schedule.learning_rate(cursor)
         for group in optimizer.param_groups:
             group["lr"] = lr
         loss_sum = _accumulate(model, batch, world, device)
@@ -103,16 +83,16 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-        line = _line(step, plan, loss, lr, grad_norm, batch, history, time.perf_counter() - began)
+        line = _line(step, num_steps, num_rows, loss, lr, grad_norm, batch, history, time.perf_counter() - began)
         history.append(line)
         if rank == 0:
             append_line(run_dir / "metrics.jsonl", line)
-        last = step == plan.num_steps or stop_votes > 0
-        if step == plan.num_steps or step % plan.evaluate_every == 0:
+        last = step == num_steps or stop_votes > 0
+        if step == num_steps or step % _int(config.evaluate.every_steps) == 0:
             evaluate(model, step)
-        if last or step % plan.checkpoint_every == 0:
+        if last or step % _int(config.checkpoint.every_steps) == 0:
             checkpoint.save(run_dir, step, model, optimizer, _quality(step, history), config.checkpoint.keep)
-        if stop_votes > 0 and step < plan.num_steps:
+        if stop_votes > 0 and step < num_steps:
             outcome = INTERRUPTED
             break
 
@@ -169,7 +149,8 @@ def _accumulate(model: LanguageModelLoss, batch: Batch, world: int, device: torc
 
 def _line(
     step: int,
-    plan: Plan,
+    num_steps: int,
+    num_rows: int,
     loss: float,
     lr: float,
     grad_norm: float,
@@ -179,11 +160,12 @@ def _line(
 ) -> dict[str, Any]:
     return {
         "step": step,
-        "steps": plan.num_steps,
+        "steps": num_steps,
         "loss": loss,
         "lr": lr,
         "grad_norm": grad_norm,
         "loss_scale": 1.0,
+        "rows": num_rows,
         "tokens": batch.tokens,
         "target_tokens": batch.target_tokens,
         "total_tokens": batch.tokens + (history[-1]["total_tokens"] if history else 0),

@@ -1,6 +1,5 @@
-"""AdamW with decoupled weight decay, and the schedule: linear warm-up, then cosine to a tenth."""
+"""AdamW with decoupled weight decay."""
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -22,14 +21,6 @@ def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
     ]
     assert isinstance(optim.peak_lr, float)
     return torch.optim.AdamW(groups, lr=optim.peak_lr, betas=optim.betas, eps=1e-8, fused=True)
-
-
-def lr_factor(step: int, num_steps: int, warmup: int, min_ratio: float) -> float:
-    """The learning rate of a step (from 1) as a share of the peak."""
-    if step <= warmup:
-        return step / warmup
-    progress = (step - warmup) / max(1, num_steps - warmup)
-    return min_ratio + (1 - min_ratio) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _unique(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from datetime import date
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ def _steps(vectors: Vectors, world: int, steps: int, *, start: int = 0, seed: in
     """The rows of each step, all ranks' together, in an order of their own."""
     ranks = [
         batches(
-            vectors, rows_per_step=ROWS_PER_STEP, micro_rows=2, capacity=CAPACITY, seed=seed,
+            vectors, rows_of_steps=repeat(ROWS_PER_STEP), micro_rows=2, capacity=CAPACITY, seed=seed,
             start=start, rank=rank, world=world,
         )
         for rank in range(world)
@@ -63,7 +63,7 @@ def test_a_run_goes_on_in_the_middle_on_another_number_of_ranks(vectors: Vectors
 
 def test_all_ranks_have_as_many_micro_batches(vectors: Vectors) -> None:
     ranks = [
-        batches(vectors, rows_per_step=5, micro_rows=2, capacity=CAPACITY, seed=1, start=0, rank=rank, world=3)
+        batches(vectors, rows_of_steps=repeat(5), micro_rows=2, capacity=CAPACITY, seed=1, start=0, rank=rank, world=3)
         for rank in range(3)
     ]
     for step in islice(zip(*ranks, strict=True), 10):
@@ -72,7 +72,9 @@ def test_all_ranks_have_as_many_micro_batches(vectors: Vectors) -> None:
 
 
 def test_an_epoch_has_every_row_once_and_the_next_one_in_another_order(vectors: Vectors) -> None:
-    stream = batches(vectors, rows_per_step=1, micro_rows=1, capacity=CAPACITY, seed=1, start=0, rank=0, world=1)
+    stream = batches(
+        vectors, rows_of_steps=repeat(1), micro_rows=1, capacity=CAPACITY, seed=1, start=0, rank=0, world=1
+    )
     taken = [_rows(batch)[0] for batch in islice(stream, 2 * vectors.num_rows)]
     first, second = taken[: vectors.num_rows], taken[vectors.num_rows :]
     every = [tuple(row.ids.tolist()) for segment in vectors.train for row in read_rows(vectors, segment)]
