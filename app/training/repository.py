@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric, RegisteredModel, Work
+from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric, RegisteredModel, Version, Work
 
 
 def get_job(session: Session, job_id: str) -> Job:
@@ -87,9 +87,16 @@ def training_work(session: Session, job_id: str) -> Work:
 
 
 def waiting_for(session: Session, version_id: str) -> Sequence[Job]:
-    """Jobs that are to learn from a version that is still being made."""
-    waiting = select(Job).where(Job.version_id == version_id, Job.status == "validating_files")
+    """Jobs that wait for a version that is still being made; locked, in the same order by everyone."""
+    mine = or_(Job.version_id == version_id, Job.validation_version_id == version_id)
+    waiting = select(Job).where(mine, Job.status == "validating_files").order_by(Job.id)
     return session.scalars(waiting.with_for_update()).all()
+
+
+def statuses_of_versions(session: Session, job: Job) -> Sequence[str]:
+    """Of the version that a job learns from, and of the one that it validates on."""
+    wanted = select(Version.status).where(Version.id.in_((job.version_id, job.validation_version_id)))
+    return session.scalars(wanted).all()
 
 
 def checkpoints(session: Session, job_id: str) -> list[JobCheckpoint]:

@@ -15,6 +15,7 @@ from app.once import OnceRoute
 from app.training import completions, repository, service
 from app.training.completions import CHECKPOINT
 from app.training.schemas import ChatCompletion, ChatRequest, JobObject, ModelObject, NewJob
+from app.training.showing import list_models, show_job
 from app.training.stream import Place, show_event, stream
 
 router = APIRouter(prefix="/v1", tags=["fine-tuning"], route_class=OnceRoute)
@@ -32,20 +33,20 @@ JobId = Annotated[str, Path(pattern=r"^ftjob-[0-9a-f]{24}$")]
 @router.post("/fine_tuning/jobs", dependencies=[needs("train")], responses=responses(NotFound))
 def create(body: NewJob, session: WriteSession) -> JobObject:
     """Fine-tunes a model on a dataset version."""
-    return service.show_job(service.create_job(session, body))
+    return show_job(service.create_job(session, body))
 
 
 @router.get("/fine_tuning/jobs", dependencies=[needs("read")], responses=responses(NotFound))
 def list_jobs(session: ReadSession, page: Paged) -> ListOf:
     """All jobs, the newest first."""
     rows, more = page_of(session, repository.jobs(), Job, page)
-    return ListOf(data=[service.show_job(row) for row in rows], has_more=more)
+    return ListOf(data=[show_job(row) for row in rows], has_more=more)
 
 
 @router.get("/fine_tuning/jobs/{job_id}", dependencies=[needs("read")], responses=responses(NotFound))
 def get(job_id: JobId, session: ReadSession) -> JobObject:
     """One job."""
-    return service.show_job(repository.get_job(session, job_id))
+    return show_job(repository.get_job(session, job_id))
 
 
 @router.post(
@@ -53,13 +54,13 @@ def get(job_id: JobId, session: ReadSession) -> JobObject:
 )
 def cancel(job_id: JobId, session: WriteSession) -> JobObject:
     """Ends a job; a running one writes a checkpoint first."""
-    return service.show_job(service.cancel_job(session, job_id))
+    return show_job(service.cancel_job(session, job_id))
 
 
 @router.post("/fine_tuning/jobs/{job_id}/pause", dependencies=[needs("train")], responses=responses(NotFound, Conflict))
 def pause(job_id: JobId, session: WriteSession) -> JobObject:
     """Stops a job for a while; a running one writes a checkpoint first and is `paused` a moment later."""
-    return service.show_job(service.pause_job(session, job_id))
+    return show_job(service.pause_job(session, job_id))
 
 
 @router.post(
@@ -67,7 +68,7 @@ def pause(job_id: JobId, session: WriteSession) -> JobObject:
 )
 def resume(job_id: JobId, session: WriteSession) -> JobObject:
     """Queues a paused job again; it goes on from its newest checkpoint."""
-    return service.show_job(service.resume_job(session, job_id))
+    return show_job(service.resume_job(session, job_id))
 
 
 @router.get("/fine_tuning/jobs/{job_id}/events", dependencies=[needs("read")], responses=responses(NotFound))
@@ -154,13 +155,13 @@ def file(request: Request, job_id: JobId, name: str, session: ReadSession) -> Re
 @router.get("/models", dependencies=[needs("read")], responses=responses())
 def models(session: ReadSession) -> ListOf:
     """What jobs can start from: finished fine-tunes, registered bases, presets. All but presets can be chatted with."""
-    return ListOf(data=service.list_models(session), has_more=False)
+    return ListOf(data=list_models(session), has_more=False)
 
 
 @router.get("/models/{name:path}", dependencies=[needs("read")], responses=responses(NotFound))
 def model(name: str, session: ReadSession) -> ModelObject:
     """One model by its name."""
-    found = next((model for model in service.list_models(session) if model.id == name), None)
+    found = next((model for model in list_models(session) if model.id == name), None)
     if found is None:
         raise NotFound("there is no model of this name", param="model", code="model_not_found")
     return found

@@ -48,7 +48,8 @@ class NewJob(BaseModel):
     suffix: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     seed: int | None = Field(None, ge=0, lt=2**63)
     metadata: dict[Text, Text] | None = Field(None, max_length=16)
-    validation_file: None = None
+    validation_file: str | None = Field(None, pattern=r"^(?:ver|file)-[0-9a-f]{24}$")
+    """What to validate on, as `training_file`, in place of a held-out share; what both have is not trained on."""
     integrations: None = None
     trainer: JsonObject = Field(default_factory=dict)
     """A part of the trainer's own settings."""
@@ -61,6 +62,7 @@ class JobProgress(BaseModel):
     steps: int | None = None
     tokens: int = 0
     tokens_per_second: float | None = None
+    """Of the last minute or so."""
 
 
 class JobError(BaseModel):
@@ -94,6 +96,8 @@ class JobObject(BaseModel):
     integrations: list[Any]
     error: JobError | None
     dataset_version: str
+    validation_version: str | None
+    """What is validated on, where it was named; else it is a share of `dataset_version`."""
     progress: JobProgress
     architecture: list[dict[str, Any]]
     recovery: list[dict[str, Any]]
