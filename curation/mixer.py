@@ -4,11 +4,13 @@ It runs an operator, applies what it proposes and writes a trace row for each ch
 reply; a dropped reply never leaves two user turns apart: they become one.
 """
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -24,7 +26,9 @@ from curation.operator import (
     Shard,
 )
 from curation.segments import TRACE_SCHEMA
-from trainer.dialogues import Window
+
+if TYPE_CHECKING:
+    from trainer.dialogues import Window
 
 JOIN = "\n"
 STEP_TRACE = pl.Schema(

@@ -4,17 +4,21 @@ An operator is one pure function from columns to proposals; it never changes a t
 and writes the trace, so every change is explained by construction.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from curation.classifier import ClassifierRef
-from trainer.dialogues import Window
+from curation.operators import KINDS
+
+if TYPE_CHECKING:
+    from trainer.dialogues import Window
 
 Scope = Literal["turn", "conversation", "dataset"]
 PROPOSALS = pl.Schema(
@@ -104,7 +108,7 @@ class ConversationProposals:
     kept: Mapping[int, tuple[str, float]] = field(default_factory=dict)
     """Of dropped conversations: the id of the one that is kept instead, and how alike they are, from 0 to 1."""
     tags: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TAGS))
-    windows: Mapping[int, list[Window]] = field(default_factory=dict)
+    windows: "Mapping[int, list[Window]]" = field(default_factory=dict)
     """Conversations that become these windows instead of one row; turns are counted within the conversation."""
 
 
@@ -154,7 +158,29 @@ class Operator:
     """Of an operator of dataset scope."""
 
 
-REGISTRY: dict[str, Operator] = {}
+class Registry(Mapping[str, Operator]):
+    """All operators by kind. The file of one is loaded when it is first asked for: a run needs few of them."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Operator] = {}
+
+    def __setitem__(self, kind: str, item: Operator) -> None:
+        assert kind not in self._loaded
+        self._loaded[kind] = item
+
+    def __getitem__(self, kind: str) -> Operator:
+        if kind not in self._loaded and kind in KINDS:
+            import_module(f"curation.operators.{kind}")
+        return self._loaded[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(KINDS)
+
+    def __len__(self) -> int:
+        return len(KINDS)
+
+
+REGISTRY = Registry()
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -172,7 +198,6 @@ def operator(
     """Registers a function as the operator `kind`."""
 
     def register(function: F) -> F:
-        assert kind not in REGISTRY
         assert (scope == "dataset") == (barrier is not None)
         description = (config.__doc__ or "").strip()
         REGISTRY[kind] = Operator(kind, version, scope, config, reads, codes, function, description, settle, barrier)
@@ -183,8 +208,6 @@ def operator(
 
 def describe_operators() -> list[dict[str, Any]]:
     """Every operator as `GET /v1/operators` lists it."""
-    import curation.operators  # noqa: F401  (registers them)
-
     return [
         {
             "kind": item.kind,

@@ -3,10 +3,12 @@
 A passage can be put down between two steps and taken up again, in another process or next month.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import polars as pl
@@ -16,7 +18,9 @@ from curation.operator import EDITS, Dialogues
 from curation.recipe import Recipe
 from curation.rows import curated_rows
 from curation.segments import DROPPED_SCHEMA, TRACE_SCHEMA, USER_FIELDS
-from trainer.dialogues import Window
+
+if TYPE_CHECKING:
+    from trainer.dialogues import Window
 
 FILES = ("conversations", "turns", "trace")
 """What a passage is put down as."""
@@ -46,7 +50,7 @@ class Passage:
     """Of the last step."""
 
     @classmethod
-    def begin(cls, raw: pl.DataFrame) -> "Passage":
+    def begin(cls, raw: pl.DataFrame) -> Passage:
         """Before the first step; `raw` has rows of RAW_SCHEMA whose ids differ."""
         frame = raw.with_row_index("conversation")
         turns = (
@@ -64,7 +68,7 @@ class Passage:
         loaded = conversations.with_columns(num_turns=frame["messages"].list.len().cast(pl.Int64))
         return cls(loaded, Dialogues(conversations, with_context(turns)))
 
-    def after(self, step: Step, decisions: pl.DataFrame | None = None) -> "Passage":
+    def after(self, step: Step, decisions: pl.DataFrame | None = None) -> Passage:
         """The conversations after one more step; `decisions` as for `run_step`."""
         outcome = run_step(self.dialogues, step, decisions)
         ordered = outcome.trace.sort("conversation", "turn", "start", maintain_order=True)
@@ -81,7 +85,7 @@ class Passage:
         }
 
     @classmethod
-    def take_up(cls, files: Mapping[str, Path]) -> "Passage":
+    def take_up(cls, files: Mapping[str, Path]) -> Passage:
         """The passage whose frames were written to files, by their names in FILES."""
         conversations, turns, trace = (pl.read_ipc(files[name]) for name in FILES)
         loaded = conversations.drop("left")

@@ -7,18 +7,18 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from pydantic import ValidationError
 
-import curation.operators  # noqa: F401  (registers the operators)
 from curation.classifier import ClassifierRef
 from curation.errors import RecipeError
 from curation.mixer import Step
 from curation.operator import REGISTRY, Lexicon, Operator, OperatorConfig, Resources
-from curation.operators.classify_text import ClassifyText
-from curation.operators.match_sensitive_words import builtin_lexicon
+
+if TYPE_CHECKING:
+    from curation.operators.classify_text import ClassifyText
 
 DEFAULT_ORDER = (
     "structure_dialogue",
@@ -177,8 +177,8 @@ def _parse_step(
         field = ".".join(map(str, first["loc"])) or None
         message = f"{op.kind}: {field or 'config'}: {first['msg']}"
         raise RecipeError(message, index=index, operator=op.kind, field=field) from None
-    if isinstance(config, ClassifyText):
-        return op, *_with_classifier(config, index, filters)
+    if op.kind == "classify_text":
+        return op, *_with_classifier(cast("ClassifyText", config), index, filters)
     return op, config, Needs(lexicons=_lexicons_of(op, config, index, lexicons))
 
 
@@ -191,13 +191,15 @@ def _lexicons_of(op: Operator, config: OperatorConfig, index: int, known: Mappin
             message = f"{op.kind}: there is no lexicon {name}"
             raise RecipeError(message, index=index, operator=op.kind, field="lexicons")
     if not names and not getattr(config, "words", ()) and not getattr(config, "detect", ()):
+        from curation.operators.match_sensitive_words import builtin_lexicon
+
         return (builtin_lexicon(),)
     return tuple(known[name] for name in names)
 
 
 def _with_classifier(
-    config: ClassifyText, index: int, known: Mapping[str, ClassifierRef]
-) -> tuple[ClassifyText, Needs]:
+    config: "ClassifyText", index: int, known: Mapping[str, ClassifierRef]
+) -> "tuple[ClassifyText, Needs]":
     """The config with its labels filled in, and the classifier that it names."""
 
     def wrong(field: str, message: str) -> RecipeError:

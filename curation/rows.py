@@ -4,10 +4,12 @@ The JSON that is hashed (sorted keys, no white space, no key without a value) is
 serialiser called row by row would take longer than all operators.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -15,7 +17,9 @@ import polars as pl
 
 from curation.operator import Dialogues
 from curation.segments import SEGMENT_SCHEMA, USER, Columns, canonical_user
-from trainer.dialogues import Window
+
+if TYPE_CHECKING:
+    from trainer.dialogues import Window
 
 ESCAPED = r'["\\\x00-\x1f]'
 """Characters that do not stand for themselves in JSON."""

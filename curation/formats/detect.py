@@ -21,7 +21,6 @@ from curation.formats.readers import (
     read_json_array,
     read_json_document,
     read_json_lines,
-    read_parquet,
     read_words,
 )
 from curation.formats.records import KINDS
@@ -70,6 +69,8 @@ def open_records(
         compression = compression_of(file.read(4))
     sample = _sample(source, compression)
     if sample.startswith(b"PAR1"):
+        from curation.formats.parquet_rows import read_parquet  # pyarrow is slow to load
+
         unpacked = source if compression is None else _unpacked(source, compression, folder)
         return _detected(Detection(PARQUET, compression, None, None, ""), read_parquet(unpacked), purpose, columns)
     _refuse_foreign(sample)

@@ -1,28 +1,21 @@
-"""Containers: JSON lines, JSON arrays, CSV, Parquet and plain lists become records, one at a time.
+"""Containers: JSON lines, JSON arrays, CSV and plain lists become records, one at a time (Parquet: `parquet_rows`).
 
 A record that cannot be read is passed on as its reason and costs only itself. A record's number is its line; where
-several stand on one line (a JSON array without line breaks) it grows by one, so that it always names one record. In
-Parquet it is the row.
+several stand on one line (a JSON array without line breaks) it grows by one, so that it always names one record.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.errors import InputError
 from curation.formats.columns import shown
 from curation.formats.csv_rows import read_rows
 from curation.formats.encodings import RecordError, decoded
 from curation.formats.json_array import read_elements
-from curation.formats.streams import ALWAYS_ALLOWED_BYTES, MAX_RATIO, read_lines
-
-PARQUET_ROWS = 16
-"""Rows decoded at once: few, since each may be megabytes long and take a few bytes in the file."""
+from curation.formats.streams import read_lines
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ def read_csv(chunks: Iterator[bytes], encoding: str, delimiter: str) -> Iterator
     names = [name.strip() for name in header]
     while names and not names[-1]:
         names.pop()
-    _refuse_repeated(names)
+    refuse_repeated(names)
     for line, row in rows:
         if isinstance(row, RecordError):
             yield Item(line.number, line.offset, row)
@@ -93,29 +86,6 @@ def read_csv(chunks: Iterator[bytes], encoding: str, delimiter: str) -> Iterator
             yield Item(line.number, line.offset, RecordError(reason))
         elif "".join(row).strip():
             yield Item(line.number, line.offset, dict(zip(names, row, strict=True)))
-
-
-def read_parquet(source: Path) -> Iterator[Item]:
-    """Rows as objects.
-
-    Raises:
-        InputError: the file is no Parquet, or expands without measure.
-    """
-    limit = max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * source.stat().st_size)
-    number, offset = 0, 0
-    try:
-        with pq.ParquetFile(source) as file:
-            sizes = (file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-            _refuse_bomb(sum(sizes), limit)
-            _refuse_repeated(file.schema_arrow.names)
-            for batch in map(_plain, file.iter_batches(PARQUET_ROWS)):
-                _refuse_bomb(offset + batch.nbytes, limit)
-                for row in batch.to_pylist(maps_as_pydicts="lossy"):
-                    number += 1
-                    yield Item(number, offset, row)
-                offset += batch.nbytes
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"the Parquet file cannot be read ({type(error).__name__})") from None
 
 
 def read_words(chunks: Iterator[bytes], encoding: str) -> Iterator[Item]:
@@ -144,18 +114,8 @@ def read_value(content: bytes, encoding: str) -> Any:
         return RecordError(f"not valid JSON at column {error.colno}")
 
 
-def _refuse_repeated(names: list[str]) -> None:
+def refuse_repeated(names: list[str]) -> None:
+    """Raises InputError where two columns have one name."""
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"several columns have the same name: {shown(repeated)}")
-
-
-def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch without dictionaries, so that its size is told as it will be in memory."""
-    columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
-
-
-def _refuse_bomb(size: int, limit: int) -> None:
-    if size > limit:
-        raise InputError(f"the file expands to more than {MAX_RATIO} times its size: write it in smaller row groups")
