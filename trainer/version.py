@@ -1,7 +1,7 @@
 """Reading a dataset version: its manifest and its conversations."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from pathlib import Path
@@ -29,7 +29,7 @@ class Conversation:
     """Who must not be split between training and validation: the user, else the conversation itself."""
     messages: list[Message]
     has_later_window: bool = False
-    """Whether the conversation goes on in another row, which holds its last reply."""
+    """Whether the conversation goes on in another row, which holds its last reply; told by reading in order."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,19 @@ class DatasetVersion:
         """
         for part in self.parts():
             yield from read_part(self.folder, part)
+
+    def find(self, rows: Set[str]) -> Iterator[Conversation]:
+        """The kept rows with these ids, in order.
+
+        Raises:
+            ConfigError: a segment is damaged.
+        """
+        for part in self.parts():
+            names = _read(self.folder / part.segment, ["id"], part.start, part.rows)["id"].to_pylist()
+            if places := [place for place, name in enumerate(names) if name in rows]:
+                table = _read(self.folder / part.segment, COLUMNS, part.start, part.rows)
+                for row in table.take(places).to_pylist():
+                    yield _conversation(row, has_later_window=False)
 
     def parts(self) -> list["SegmentPart"]:
         """The version in parts of equal size, in order."""
