@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 
 from curation.errors import CurationError
-from trainer.dialogues import PACKAGED, load_chat_tokenizer
 
 FIELDS = ("age_band", "gender", "province", "city", "country", "crowd")
 METRICS = ("conversations", "users", "turns", "characters", "tokens")
@@ -68,8 +67,7 @@ def tag_statistics(
         raise CurationError(f"unknown metric {metric}: any of {', '.join(METRICS)}")
     if not by or len(set(by)) != len(by):
         raise CurationError("`by` names at least one field, each once")
-    name = tokenizer or PACKAGED
-    conversations = _counted(segments, traces, metric, name, counts)
+    conversations = _counted(segments, traces, metric, tokenizer, counts)
     wanted: dict[str, list[str]] = {}
     for field, value in conditions:
         wanted.setdefault(field, []).append(value)
@@ -89,12 +87,14 @@ def tag_statistics(
     if several := [field for field in by if field in MULTI_VALUED]:
         answer["multi_valued"] = several
     if metric == "tokens":
-        answer["tokenizer"] = name
+        from trainer.dialogues import PACKAGED
+
+        answer["tokenizer"] = tokenizer or PACKAGED
     return answer
 
 
 def _counted(
-    segments: Sequence[Path], traces: Sequence[Path], metric: str, tokenizer: str, counts: pl.DataFrame | None
+    segments: Sequence[Path], traces: Sequence[Path], metric: str, tokenizer: str | None, counts: pl.DataFrame | None
 ) -> pl.LazyFrame:
     """What is to be added up, with its tags: combinations of tags, conversations, or users."""
     if counts is not None and metric in COUNTED:
@@ -115,7 +115,7 @@ def _amounts() -> list[pl.Expr]:
     return [pl.lit(1, pl.Int64).alias("conversations"), pl.col("turns"), pl.col("characters")]
 
 
-def _conversations(path: Path, metric: str, tokenizer: str) -> pl.LazyFrame:
+def _conversations(path: Path, metric: str, tokenizer: str | None) -> pl.LazyFrame:
     """One row a conversation: its tags, the key of its user, and what the metric adds up."""
     own = pl.concat_str(pl.lit("conversation:"), "conversation_id")
     key = pl.coalesce(pl.concat_str(pl.lit("user:"), pl.col("user").struct.field("id")), own).alias("user_key")
@@ -185,9 +185,11 @@ def _ranks(traces: Sequence[Path], concerned: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("conversation_id", "field").agg(pl.col("rank").max()).filter(pl.col("field").is_in(SINGLE))
 
 
-def _with_tokens(frame: pl.LazyFrame, tokenizer: str) -> pl.LazyFrame:
+def _with_tokens(frame: pl.LazyFrame, tokenizer: str | None) -> pl.LazyFrame:
     """Adds each row's tokens; of a later window, those of the turns that no window before it holds."""
-    chat = load_chat_tokenizer(tokenizer)
+    from trainer.dialogues import PACKAGED, load_chat_tokenizer  # slow to load, and most counts need no token
+
+    chat = load_chat_tokenizer(tokenizer or PACKAGED)
     rows = frame.collect()
     before: list[str] = []
     counts = []
