@@ -26,6 +26,7 @@ TRAINER: dict[str, Any] = {
     "batch": {"tokens": 1792},
     "run": {"max_steps": 12, "nproc": 2},
     "checkpoint": {"every_steps": 3},
+    "evaluate": {"bleu_samples": 0},
 }
 
 

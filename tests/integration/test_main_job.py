@@ -124,6 +124,7 @@ def _train(stack: RunningStack, version_id: str, steps: int) -> dict[str, Any]:
         "data": {"max_source_length": 256, "max_target_length": 128},
         "batch": {"tokens": 2048},
         "run": {"max_steps": steps, "nproc": 2},
+        "evaluate": {"bleu_samples": 4, "max_new_tokens": 8},
     }
     body = {"model": "scratch:tiny", "training_file": version_id, "trainer": trainer}
     response = stack.http.post("/fine_tuning/jobs", json=body)

@@ -28,6 +28,7 @@ TRAINER: dict[str, Any] = {
     "batch": {"tokens": 1792},
     "run": {"max_steps": STEPS, "nproc": 2},
     "checkpoint": {"every_steps": EVERY, "keep": KEEP},
+    "evaluate": {"bleu_samples": 0},
 }
 TIMES = ("tokens_per_second", "peak_memory_bytes")
 

@@ -21,7 +21,12 @@ def client(stack: RunningStack) -> Iterator[openai.OpenAI]:
 
 
 def _start(client: openai.OpenAI, examples: Path, steps: int = STEPS) -> Any:
-    trainer = {"data": LENGTHS, "batch": {"tokens": 1024}, "run": {"max_steps": steps, "nproc": 1}}
+    trainer = {
+        "data": LENGTHS,
+        "batch": {"tokens": 1024},
+        "run": {"max_steps": steps, "nproc": 1},
+        "evaluate": {"bleu_samples": 4, "max_new_tokens": 8},
+    }
     with (examples / "dialogues.jsonl").open("rb") as content:
         file = client.files.create(file=content, purpose="fine-tune")
     return client.fine_tuning.jobs.create(

@@ -36,7 +36,11 @@ def version(stack: RunningStack, examples: Path) -> str:
 
 @pytest.fixture(scope="module")
 def job(stack: RunningStack, version: str) -> dict[str, Any]:
-    trainer = {"data": {"max_source_length": 160, "max_target_length": 64}, "run": {"max_steps": STEPS, "nproc": 2}}
+    trainer = {
+        "data": {"max_source_length": 160, "max_target_length": 64},
+        "run": {"max_steps": STEPS, "nproc": 2},
+        "evaluate": {"bleu_samples": 0},
+    }
     body = {
         "model": "clerk", "training_file": version, "trainer": trainer,
         "hyperparameters": {"learning_rate_multiplier": 20, "batch_size": 20},

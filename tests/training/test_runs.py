@@ -23,6 +23,7 @@ CONFIG: dict[str, Any] = {
     "batch": {"tokens": 1792},
     "run": {"max_steps": 24, "nproc": 2},
     "checkpoint": {"every_steps": 6},
+    "evaluate": {"bleu_samples": 0},
 }
 
 
