@@ -17,7 +17,7 @@ from trainer import checkpoint
 from trainer.batches import Batch, batches
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import TrainConfig
-from trainer.evaluate import EVALUATIONS, Evaluator
+from trainer.evaluate import EVALUATIONS, Evaluator, last_evaluation
 from trainer.export import export
 from trainer.loss import LanguageModelLoss
 from trainer.model import build, describe, load_structure
@@ -99,7 +99,7 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
     if outcome == SUCCEEDED:
         export(model, chat, run_dir / "model")
     if rank == 0:
-        write_json(run_dir / "result.json", _result(outcome, history))
+        write_json(run_dir / "result.json", _result(outcome, history, last_evaluation(run_dir)))
         event(run_dir, "training finished" if outcome == SUCCEEDED else "stopped after a checkpoint", step=len(history))
     distributed.destroy_process_group()
     return outcome
@@ -205,7 +205,7 @@ def _history(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
-def _result(outcome: str, history: list[dict[str, Any]]) -> dict[str, Any]:
+def _result(outcome: str, history: list[dict[str, Any]], evaluation: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "status": outcome,
         "error": None,
@@ -213,6 +213,7 @@ def _result(outcome: str, history: list[dict[str, Any]]) -> dict[str, Any]:
         "tokens": history[-1]["total_tokens"] if history else 0,
         "loss_first": history[0]["loss"] if history else None,
         "loss_last": history[-1]["loss"] if history else None,
+        "evaluation": evaluation,
     }
 
 
