@@ -220,11 +220,14 @@ def check_base(mill: Talkmill) -> None:
 def settings(model: str, steps: int) -> dict[str, Any]:
     """The trainer's settings: two processes, and steps that a small machine makes in a few minutes."""
     run = {"max_steps": steps, "nproc": 2, "precision": "bf16", "seed": 7}
-    shared = {"data": {"max_source_length": 256, "max_target_length": 128}, "run": run}
+    few = {"bleu_samples": 20, "max_new_tokens": 64}
+    shared = {"data": {"max_source_length": 256, "max_target_length": 128}, "run": run, "evaluate": few}
     if model == SCRATCH:
         return {**shared, "batch": {"tokens": 4096}}
     once = {"every_steps": steps}
-    return {**shared, "batch": {"tokens": 2304}, "optim": {"peak_lr": 1e-4}, "checkpoint": once, "evaluate": once}
+    return {
+        **shared, "batch": {"tokens": 2304}, "optim": {"peak_lr": 1e-4}, "checkpoint": once, "evaluate": {**few, **once},
+    }  # fmt: skip
 
 
 def train(mill: Talkmill, version_id: str, model: str, steps: int) -> dict[str, Any]:
