@@ -223,7 +223,10 @@ class Recovery(Settings):
     """Of a good checkpoint in fp16."""
     window: int = Field(20, ge=2, le=10_000)
     """Steps that are looked at."""
+    hang_after_s: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """Seconds without movement within a step that are a hang; auto: 20 times the slowest, at least two minutes."""
     on_bad_segment: Literal["skip", "stop"] = "skip"
+    """Whether the records at fault, or a segment in which none is found, are left out, or the run stops."""
 
 
 class Evaluate(Settings):

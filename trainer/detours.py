@@ -4,15 +4,14 @@ A detour holds from a row cursor on, so what was done before it is what it was, 
 seed and the detours alone: the same on any number of ranks, and a run goes on exactly.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.records import write_json
+from trainer.records import read_lines
 
-FILE = "detours.json"
+RECOVERIES = "recovery.jsonl"
 Samples = frozenset[int]
 """Places of samples in a packed row."""
 
@@ -73,16 +72,12 @@ NO_DETOURS = Detours()
 
 
 def read_detours(run_dir: Path) -> Detours:
-    """A run's detours; none where it has made none."""
-    path = run_dir / FILE
-    if not path.exists():
-        return Detours()
-    return Detours(tuple(Detour.from_json(value) for value in json.loads(path.read_text("utf-8"))))
-
-
-def write_detours(run_dir: Path, detours: Detours) -> None:
-    """Keeps them for the ranks and for whoever goes on with the run."""
-    write_json(run_dir / FILE, [detour.as_json() for detour in detours.all])
+    """A run's detours: what its restarts decided to leave out."""
+    detours = NO_DETOURS
+    for entry in read_lines(run_dir / RECOVERIES):
+        if "detour" in entry:
+            detours = detours.with_one_more(Detour.from_json(entry["detour"]))
+    return detours
 
 
 def places_in_order(order: Sequence[int], segment: str, cursor: int, detours: Detours) -> list[tuple[int, int]]:

@@ -58,7 +58,7 @@ class Report:
 def report(run_dir: Path, rank: int, error: BaseException, beat: Beat | None) -> None:
     """Keeps why this rank ends."""
     step = beat.step if beat is not None else 0
-    told = Report(_kind(error, beat), _sentence(error), step, time.time())
+    told = Report(_kind(error, beat), sentence(error), step, time.time())
     with suppress(OSError):  # where the disk is full the launcher finds no report, and the rank's exit status
         write_json(run_dir / FOLDER / f"{rank}.fault.json", asdict(told))
 
@@ -127,7 +127,8 @@ def _of_disk(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """An error in a line, without what it may quote behind that."""
     if isinstance(error, TrainingError | ConfigError):
         return str(error)
     first = (str(error).strip().splitlines() or [""])[0][:200]

@@ -3,9 +3,8 @@
 import contextlib
 import json
 import os
-import signal
-import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -15,17 +14,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer, load_chat_tokenizer
 from trainer.config import ConfigError, TrainConfig, load_config
+from trainer.cure import CannotCureError, Patient, cure
 from trainer.dialogues import DialogueError
+from trainer.faults import Fault
 from trainer.rank import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
+from trainer.ranks import run_ranks
 from trainer.records import TrainingError, drop_torn_line, event, write_json
-from trainer.run_lock import LAUNCHER, RunLock
+from trainer.run_lock import RunLock
 from trainer.schedule import resolve
 from trainer.vectors import CODE_VERSION, Vectors, vectorise
 from trainer.version import DatasetVersion, check_bounds, open_version
 
 END_OF_TEXT = "<|endoftext|>"
-MAX_RESTARTS = 3
-"""In a row without a new checkpoint, after a process was killed from outside; what kills every time ends the run."""
 
 
 def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
@@ -49,17 +49,13 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
     _drop_torn_lines(run_dir)
     (run_dir / "result.json").unlink(missing_ok=True)
     try:
-        config = _prepare(config, version, run_dir)
+        config, vectors = _prepare(config, version, run_dir)
     except (TrainingError, OSError) as error:
-        with contextlib.suppress(OSError):  # where the disk is full
-            write_json(run_dir / "result.json", {"status": "failed", "error": str(error)})
-            event(run_dir, str(error), level="error")
-        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
-        return EXIT_FAILED
-    return _run_ranks(run_dir, int(config.run.nproc))
+        return _fail(run_dir, str(error))
+    return _run(run_dir, config, version, vectors)
 
 
-def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> TrainConfig:
+def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> tuple[TrainConfig, Vectors]:
     """Tokenizer, token vectors, resolved settings and manifest of a run."""
     chat = open_tokenizer(config, version, run_dir / "tokenizer")
     with _progress() as on_progress:
@@ -79,7 +75,7 @@ def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> Tra
         "world_size": world_size,
     }
     write_json(run_dir / "manifest.json", manifest)
-    return resolved
+    return resolved, vectors
 
 
 @contextlib.contextmanager
@@ -153,47 +149,30 @@ def _tell(chat: ChatTokenizer, vectors: Vectors, run_dir: Path) -> None:
     event(run_dir, "token vectors reused" if vectors.reused else "token vectors made", **splits, **vectors.facts)
 
 
-def _run_ranks(run_dir: Path, nproc: int) -> int:
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main as torchrun
-
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
-    os.environ[LAUNCHER] = str(os.getpid())
-    reason, restarts = None, 0
+def _run(run_dir: Path, config: TrainConfig, version: DatasetVersion, vectors: Vectors) -> int:
+    """Runs the ranks to the run's end, and again after each fault that can be cured."""
     while True:
-        command = [
-            f"--nproc-per-node={nproc}", "--nnodes=1", "--master-addr=127.0.0.1", f"--master-port={_free_port()}",
-            "--max-restarts=0", "--monitor-interval=0.2", "--module", "trainer.rank", str(run_dir),
-        ]  # fmt: skip
-        newest = _newest_checkpoint(run_dir)
+        ended = run_ranks(run_dir, config)
+        if (result := _result(run_dir)) is not None:
+            return EXIT_SUCCEEDED if result["status"] == "succeeded" else EXIT_INTERRUPTED
+        if ended.interrupted:  # before the loop began: nothing was done that a checkpoint could hold
+            return EXIT_INTERRUPTED
+        fault = ended.fault or Fault("stop", "the processes ended without a result", 0)
+        _drop_torn_lines(run_dir)
         try:
-            torchrun(command)
-        except ChildFailedError as error:
-            _, failure = error.get_first_failure()
-            how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit status {failure.exitcode}"
-            reason = f"process {failure.local_rank} ended with {how}"
-            killed = any(one.exitcode == -signal.SIGKILL for one in error.failures.values())
-            restarts = 1 if _newest_checkpoint(run_dir) > newest else restarts + 1
-            if killed and _result(run_dir) is None and restarts <= MAX_RESTARTS:
-                _drop_torn_lines(run_dir)
-                event(run_dir, "a process was killed: going on from the newest checkpoint", level="warning")
-                continue
-        except SignalException:
-            if _result(run_dir) is None:  # before the loop began: nothing was done that a checkpoint could hold
-                return EXIT_INTERRUPTED
-        break
-    result = _result(run_dir)
-    if result is None:
-        result = {"status": "failed", "error": reason or "the processes ended without a result"}
-        write_json(run_dir / "result.json", result)
-        event(run_dir, result["error"], level="error")
-    statuses = {"succeeded": EXIT_SUCCEEDED, "interrupted": EXIT_INTERRUPTED}
-    return statuses.get(result["status"], EXIT_FAILED)
+            if fault.kind == "cache":
+                vectors = vectorise(version, load_chat_tokenizer(str(run_dir / "tokenizer")), config)
+            cure(Patient(run_dir, config, vectors, time.time()), fault)
+        except (CannotCureError, TrainingError, OSError) as error:
+            return _fail(run_dir, str(error))
 
 
-def _newest_checkpoint(run_dir: Path) -> int:
-    return max((int(path.name.removeprefix("step-")) for path in run_dir.glob("checkpoints/step-*")), default=-1)
+def _fail(run_dir: Path, reason: str) -> int:
+    with contextlib.suppress(OSError):  # where the disk is full
+        write_json(run_dir / "result.json", {"status": "failed", "error": reason})
+        event(run_dir, reason, level="error")
+    print(f"Error: {reason}", file=sys.stderr)  # noqa: T201
+    return EXIT_FAILED
 
 
 def _drop_torn_lines(run_dir: Path) -> None:
@@ -219,9 +198,3 @@ def _num_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,7 +1,5 @@
 """The training loop of one rank, read from top to bottom: set up, resume, step, log, evaluate, save, export."""
 
-import json
-import math
 import os
 import signal
 import time
@@ -15,15 +13,19 @@ from torch import distributed
 
 from trainer import checkpoint
 from trainer.batches import Batch, batches
+from trainer.beacon import Beacon, Phase
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import TrainConfig
+from trainer.cure import micro_tokens
+from trainer.detours import read_detours
 from trainer.evaluate import EVALUATIONS, Evaluator, last_evaluation
 from trainer.export import export
 from trainer.loss import LanguageModelLoss
 from trainer.model import build, describe, load_structure
-from trainer.optim import make_optimizer
+from trainer.optim import make_optimizer, set_learning_rate
 from trainer.parallel import full, num_parameters, shard, start_group, sum_over_ranks, this_device
-from trainer.records import TrainingError, append_line, cut_back, event, write_json
+from trainer.records import FaultError, append_line, cut_back, event, read_lines, write_json
+from trainer.recovery import fault_in, window_facts
 from trainer.schedule import Schedule
 from trainer.vectors import Vectors
 
@@ -41,45 +43,45 @@ class Stopping:
         return self
 
 
-def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: Path) -> str:
+def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: Path, beacon: Beacon) -> str:
     """Trains as one of the launcher's ranks; returns how it ended.
 
     Raises:
-        TrainingError: the loss or the gradient is no number any more.
+        FaultError: a step's loss or gradient is no number, or far from what they were.
     """
     stopping = Stopping().listen()
     device = this_device()
     start_group(device)
     rank, world = distributed.get_rank(), distributed.get_world_size()
     schedule = Schedule.of(config, vectors.num_rows)
-    micro_rows = max(1, _int(config.batch.micro_tokens) // config.row_tokens)
+    micro_rows = max(1, micro_tokens(run_dir, config) // config.row_tokens)
     model = _sharded_model(config, chat, run_dir, device)
     optimizer = make_optimizer(model, config.optim)
-    done = _resume(run_dir, model, optimizer, config.checkpoint.keep)
+    done = _resume(run_dir, model, optimizer, config, beacon)
     evaluate = Evaluator(config, vectors, run_dir, micro_rows, device)
-    history = _history(run_dir)
+    history = read_lines(run_dir / "metrics.jsonl")
     cursor = sum(line["rows"] for line in history)
     rows_of_steps = list(schedule.steps_from(cursor))
     num_steps = done + len(rows_of_steps)
     stream = batches(
         vectors, rows_of_steps=rows_of_steps, micro_rows=micro_rows, capacity=config.row_tokens,
-        seed=config.run.seed, start=cursor, rank=rank, world=world,
+        seed=config.run.seed, start=cursor, rank=rank, world=world, detours=read_detours(run_dir),
     )  # fmt: skip
 
     outcome = SUCCEEDED
     for step, num_rows in enumerate(rows_of_steps, done + 1):
         began = time.perf_counter()
+        beacon.beat(Phase.STEP, step)
         batch = next(stream)
         cursor += num_rows
         lr = schedule.learning_rate(cursor)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loss_sum = _accumulate(model, batch, world, device)
+        set_learning_rate(optimizer, lr)
+        loss_sum = _accumulate(model, batch, world, device, step, beacon)
         grad_norm = full(torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.max_grad_norm)).item()
         loss_total, stop_votes = sum_over_ranks(loss_sum, float(stopping.asked))
         loss = loss_total / max(1, batch.target_tokens)
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise TrainingError(f"step {step}: loss {loss}, gradient norm {grad_norm} in {batch.segment}")
+        if fault := fault_in({"loss": loss, "grad_norm": grad_norm, "rows": num_rows}, history, config.recovery):
+            raise FaultError(*fault)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -89,14 +91,17 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
             append_line(run_dir / "metrics.jsonl", line)
         last = step == num_steps or stop_votes > 0
         if step == num_steps or step % _int(config.evaluate.every_steps) == 0:
+            beacon.beat(Phase.EVALUATE, step)
             evaluate(model, step)
         if last or step % _int(config.checkpoint.every_steps) == 0:
-            checkpoint.save(run_dir, step, model, optimizer, _quality(step, history), config.checkpoint.keep)
+            beacon.beat(Phase.SAVE, step)
+            _save(run_dir, step, model, optimizer, history, config)
         if stop_votes > 0 and step < num_steps:
             outcome = INTERRUPTED
             break
 
     if outcome == SUCCEEDED:
+        beacon.beat(Phase.EXPORT, num_steps)
         export(model, chat, run_dir / "model")
     if rank == 0:
         write_json(run_dir / "result.json", _result(outcome, history, last_evaluation(run_dir)))
@@ -116,13 +121,16 @@ def _sharded_model(config: TrainConfig, chat: ChatTokenizer, run_dir: Path, devi
     return model.train()
 
 
-def _resume(run_dir: Path, model: LanguageModelLoss, optimizer: torch.optim.Optimizer, keep: int) -> int:
+def _resume(
+    run_dir: Path, model: LanguageModelLoss, optimizer: torch.optim.Optimizer, config: TrainConfig, beacon: Beacon
+) -> int:
     """Goes on from the newest complete checkpoint; a new run begins with one of step 0. Returns its step."""
     done = max(checkpoint.steps(run_dir), default=None)
     if done is None:
-        checkpoint.save(run_dir, 0, model, optimizer, _quality(0, []), keep)
         done = 0
+        _save(run_dir, done, model, optimizer, [], config)
     else:
+        beacon.beat(Phase.RESUME, done)
         checkpoint.load(run_dir, done, model, optimizer)
         if distributed.get_rank() == 0:
             event(run_dir, f"resumed at step {done}")
@@ -133,11 +141,26 @@ def _resume(run_dir: Path, model: LanguageModelLoss, optimizer: torch.optim.Opti
     return done
 
 
-def _accumulate(model: LanguageModelLoss, batch: Batch, world: int, device: torch.device) -> float:
+def _save(
+    run_dir: Path,
+    step: int,
+    model: LanguageModelLoss,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, Any]],
+    config: TrainConfig,
+) -> None:
+    quality = window_facts(step, history, config.recovery)
+    checkpoint.save(run_dir, step, model, optimizer, quality, config.checkpoint.keep)
+
+
+def _accumulate(
+    model: LanguageModelLoss, batch: Batch, world: int, device: torch.device, step: int, beacon: Beacon
+) -> float:
     """Gradients of the mean loss per target token of the whole step; returns this rank's sum of losses."""
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     last = len(batch.micro_batches) - 1
     for index, micro in enumerate(batch.micro_batches):
+        beacon.beat(Phase.STEP, step, index)
         model.set_requires_gradient_sync(index == last)  # an FSDP module's method
         ids, positions, labels = (tensor.to(device, non_blocking=True) for tensor in micro)
         loss = model(ids, positions, labels).sum()
@@ -181,28 +204,6 @@ def _peak_memory_bytes() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     return int(psutil.Process(os.getpid()).memory_info().rss)
-
-
-def _quality(step: int, history: list[dict[str, Any]], window: int = 20) -> dict[str, Any]:
-    """The facts that decide whether a checkpoint is a good one."""
-    norms = [line["grad_norm"] for line in history[-window:]]
-    mean = sum(norms) / len(norms) if norms else None
-    return {
-        "step": step,
-        "loss": history[-1]["loss"] if history else None,
-        "loss_scale": 1.0,
-        "grad_norm": {
-            "mean": mean,
-            "spread": (sum((n - mean) ** 2 for n in norms) / len(norms)) ** 0.5 if norms and mean is not None else None,
-            "max": max(norms, default=None),
-        },
-        "finite": True,
-    }
-
-
-def _history(run_dir: Path) -> list[dict[str, Any]]:
-    path = run_dir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
 def _result(outcome: str, history: list[dict[str, Any]], evaluation: dict[str, Any] | None) -> dict[str, Any]:

@@ -23,5 +23,11 @@ def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=optim.peak_lr, betas=optim.betas, eps=1e-8, fused=True)
 
 
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
 def _unique(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     return list({id(parameter): parameter for parameter in parameters}.values())

@@ -3,12 +3,12 @@
 import logging
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
+from trainer.beacon import Beacon, read_beats
 from trainer.chat_tokenizer import load_chat_tokenizer
-from trainer.config import ConfigError, load_config
-from trainer.records import TrainingError, event, write_json
+from trainer.config import load_config
+from trainer.faults import report
 from trainer.run_lock import RunLock, die_with_launcher
 from trainer.vectors import vectorise
 from trainer.version import open_version
@@ -17,9 +17,11 @@ EXIT_SUCCEEDED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
 
 
 def main(run_dir: Path) -> int:
-    """Trains; a reason for failing goes to `result.json`."""
+    """Trains; why it failed is reported to the launcher, which decides what comes of it."""
     die_with_launcher()
     RunLock(run_dir).join()
+    rank = int(os.environ["RANK"])
+    beacon = Beacon(run_dir, rank)
     import torch
     from transformers.utils import logging as transformers_logging
 
@@ -32,19 +34,12 @@ def main(run_dir: Path) -> int:
         config = load_config(run_dir / "config.json")
         chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
         vectors = vectorise(open_version(config.data.version), chat, config)
-        outcome = train(config, vectors, chat, run_dir)
-    except (TrainingError, ConfigError, OSError) as error:
-        _tell(run_dir, str(error))
+        outcome = train(config, vectors, chat, run_dir, beacon)
+    except Exception as error:
+        logging.exception("rank %d", rank)
+        report(run_dir, rank, error, read_beats(run_dir).get(rank))
         return EXIT_FAILED
     return EXIT_INTERRUPTED if outcome == INTERRUPTED else EXIT_SUCCEEDED
-
-
-def _tell(run_dir: Path, reason: str) -> None:
-    """Says why the run failed; the first process to know tells it, since its end is the end of the others."""
-    if not (run_dir / "result.json").exists():
-        with suppress(OSError):
-            write_json(run_dir / "result.json", {"status": "failed", "error": reason})
-            event(run_dir, reason, level="error")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,11 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
         file.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """A file's JSON lines; none where there is no file."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
 def write_json(path: Path, value: object) -> None:
     """Writes JSON so that the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,7 @@ def _flaws(quality: Mapping[str, Any], recovery: Recovery, limit: float | None) 
 
 
 def choose(
-    qualities: Mapping[int, Mapping[str, Any]], recovery: Recovery, history: Sequence[Line], before: int
+    qualities: Mapping[int, Mapping[str, Any]], recovery: Recovery, history: Sequence[Line], before: float
 ) -> Choice:
     """The newest good checkpoint of a step before `before`; step 0 is always there to go back to.
 

@@ -14,8 +14,8 @@ from curation.recipe import parse_recipe
 from trainer.batches import Address, batches
 from trainer.chat_tokenizer import load_chat_tokenizer
 from trainer.config import parse_config
-from trainer.detours import Detour, Detours, read_detours, write_detours
-from trainer.records import TrainingError
+from trainer.detours import RECOVERIES, Detour, Detours, read_detours
+from trainer.records import TrainingError, append_line
 from trainer.vectors import Vectors, read_rows, vectorise
 from trainer.version import open_version
 
@@ -105,11 +105,13 @@ def test_leaving_out_everything_is_an_error_and_not_a_run_without_end(vectors: V
 
 
 def test_detours_are_kept_and_a_rollback_behind_an_older_one_takes_it_along(tmp_path: Path) -> None:
-    assert read_detours(tmp_path) == Detours()
+    assert read_detours(tmp_path) == NONE
     old = Detour(90, frozenset({"train-00001.arrow"}), {("train-00002.arrow", 4): frozenset({0, 2})})
-    detours = Detours((old,)).with_one_more(Detour(40, rows={("train-00000.arrow", 1): None}))
-    write_detours(tmp_path, detours)
-    assert read_detours(tmp_path) == detours
+    new = Detour(40, rows={("train-00000.arrow", 1): None})
+    for entry in ({"detour": old.as_json()}, {"action": "went on"}, {"detour": new.as_json()}):
+        append_line(tmp_path / RECOVERIES, entry)
+    detours = read_detours(tmp_path)
+    assert detours == Detours((old,)).with_one_more(new)
     assert detours.leaves_out("train-00001.arrow", 0, 40)
     assert not detours.leaves_out("train-00001.arrow", 0, 39)
     assert detours.samples_out("train-00002.arrow", 4, 40) == {0, 2}
