@@ -1,10 +1,10 @@
-"""What a run directory gains, copied into the database in batches: metrics, events, checkpoints.
+"""What a run directory gains, copied into the database in batches: metrics, events, evaluations, checkpoints, recovery.
 
 Each batch is one transaction, held to the lease: a supervisor whose job was taken over writes nothing any more. A batch
 that an outage of the database prevented is copied with the next one.
 """
 
-import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,14 @@ from sqlalchemy.orm import Session
 
 from app.crash import crash_point
 from app.db import insert, reading, writing
-from app.models import Job, JobCheckpoint, JobEvent, JobMetric, Json, new_id
+from app.models import Job, JobCheckpoint, JobEvaluation, JobEvent, JobMetric, Json, new_id
 from worker.leases import Lease, check_held
+from worker.origins import Origins
+from worker.pace import Pace
+from worker.tails import Lines, Tail
+
+STATE = ("detours.json",)
+"""Small files of the run directory without which a run that has recovered does not go on as it was."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,21 @@ class StoredCheckpoint:
 class Mirror:
     """Copies one run directory under one lease."""
 
-    def __init__(self, lease: Lease, run_dir: Path) -> None:
+    def __init__(self, lease: Lease, run_dir: Path, origins: Origins) -> None:
         self._lease = lease
         self._job_id = lease.subject
         self._run_dir = run_dir
+        self._origins = origins
         self._metrics = Tail(run_dir / "metrics.jsonl")
         self._events = Tail(run_dir / "events.jsonl")
+        self._evaluations = Tail(run_dir / "evaluations.jsonl")
+        self._recovery = Tail(run_dir / "recovery.jsonl")
         with reading() as session:
             self._num_events = len(mirrored_events(session, self._job_id))
         self._num_lines = 0
         self._checkpoints: list[StoredCheckpoint] = []
+        self._pace = Pace()
+        self._state: Json | None = None
         self._described = False
 
     def wanted(self) -> str | None:
@@ -59,47 +70,69 @@ class Mirror:
         """
         self._checkpoints += checkpoints
         metrics, events = self._metrics.look(), self._events.look()
+        evaluations, recovery = self._evaluations.look(), self._recovery.look()
+        state = {name: (self._run_dir / name).read_text("utf-8") for name in STATE if (self._run_dir / name).exists()}
         # Told already by an earlier owner, whose directory this is.
         new_events = events.lines[max(0, self._num_events - self._num_lines) :]
-        if not (metrics.is_new or new_events or self._checkpoints):
+        looks = (metrics, evaluations, recovery)
+        if not (any(look.is_new for look in looks) or new_events or self._checkpoints or state != self._state):
             return
         with writing() as session:
             check_held(session, self._lease)
-            self._put_metrics(session, metrics)
-            self._add_events(session, new_events)
-            self._put_checkpoints(session)
             job = session.get_one(Job, self._job_id)
+            self._put_steps(session, JobMetric, metrics)
+            if metrics.from_start:  # a rollback undoes evaluations too
+                self._forget_beyond(session, JobEvaluation, metrics)
+            self._put_steps(session, JobEvaluation, evaluations)
+            self._add_events(session, new_events)
+            if self._checkpoints or metrics.from_start or recovery.is_new:
+                self._put_checkpoints(session)
             self._describe(job)
+            if recovery.is_new:
+                told = [self._origins.told(line) for line in recovery.lines]
+                job.recovery = told if recovery.from_start else [*job.recovery, *told]
+            job.run_state = state
             if self._checkpoints:
                 crash_point("train_checkpoint_seen")
             if metrics.lines:
-                last = metrics.lines[-1]
-                job.progress = {
-                    "step": last["step"],
-                    "steps": last.get("steps", job.progress.get("steps")),
-                    "tokens": last.get("total_tokens", 0),
-                    "tokens_per_second": last["tokens_per_second"],
-                }
-        self._checkpoints = []
-        self._metrics.accept(metrics)
+                job.progress = self._progress(metrics.lines, job.progress)
+        self._checkpoints, self._state = [], state
+        for tail, look in zip((self._metrics, self._evaluations, self._recovery), looks, strict=True):
+            tail.accept(look)
         self._events.accept(events)
         self._num_lines += len(events.lines)
         self._num_events += len(new_events)
 
-    def _put_metrics(self, session: Session, found: "Lines") -> None:
+    def _progress(self, lines: Sequence[Json], before: Json) -> Json:
+        self._pace.see(lines)
+        last = lines[-1]
+        steps = last.get("steps", before.get("steps"))
+        left = self._pace.seconds_left(steps - last["step"]) if steps is not None else None
+        return {
+            "step": last["step"],
+            "steps": steps,
+            "tokens": last.get("total_tokens", 0),
+            "tokens_per_second": self._pace.tokens_per_second,
+            "estimated_finish": None if left is None else round(time.time() + left),
+        }
+
+    def _put_steps(self, session: Session, table: type[JobMetric] | type[JobEvaluation], found: Lines) -> None:
         """A step that is done once more, after a takeover or a rollback, replaces what it was before."""
         if found.from_start:
-            last = found.lines[-1]["step"] if found.lines else 0
-            beyond = (JobMetric.job_id == self._job_id, JobMetric.step > last)
-            session.execute(delete(JobMetric).where(*beyond))
+            self._forget_beyond(session, table, found)
         if not found.lines:
             return
-        statement = insert(JobMetric)
+        statement = insert(table)
         statement = statement.on_conflict_do_update(
-            index_elements=[JobMetric.job_id, JobMetric.step], set_={"data": statement.excluded.data}
+            index_elements=[table.job_id, table.step], set_={"data": statement.excluded.data}
         )
         rows = {line["step"]: {"job_id": self._job_id, "step": line["step"], "data": line} for line in found.lines}
         session.execute(statement, list(rows.values()))
+
+    def _forget_beyond(self, session: Session, table: type[JobMetric] | type[JobEvaluation], found: Lines) -> None:
+        """Removes steps behind the last one found."""
+        last = found.lines[-1]["step"] if found.lines else 0
+        session.execute(delete(table).where(table.job_id == self._job_id, table.step > last))
 
     def _add_events(self, session: Session, lines: Sequence[Json]) -> None:
         if not lines:
@@ -118,9 +151,8 @@ class Mirror:
         session.execute(insert(JobEvent), rows)
 
     def _put_checkpoints(self, session: Session) -> None:
-        """Those that the run itself would have pruned stay listed, without their files."""
-        if not self._checkpoints:
-            return
+        """Those that the run has pruned stay listed, without their files; those that it has undone go."""
+        present = {int(path.name.removeprefix("step-")) for path in self._run_dir.glob("checkpoints/step-*")}
         mine = select(JobCheckpoint).where(JobCheckpoint.job_id == self._job_id)
         rows = {row.step: row for row in session.scalars(mine)}
         for checkpoint in self._checkpoints:
@@ -130,61 +162,24 @@ class Mirror:
                 session.add(row)
                 rows[checkpoint.step] = row
             row.metrics, row.files = checkpoint.quality, checkpoint.files
+        for step in [step for step in rows if step > max(present, default=step)]:
+            session.delete(rows.pop(step))
+        if not self._checkpoints:
+            return
         keep = orjson.loads((self._run_dir / "config.json").read_bytes())["checkpoint"]["keep"]
         stored = sorted(step for step, row in rows.items() if row.files and step != 0)
-        for step in stored[:-keep]:
-            rows[step].files = []
+        for step in stored[:-keep]:  # as many newer ones are stored: the run can go on from them elsewhere
+            if step not in present:
+                rows[step].files = []
 
     def _describe(self, job: Job) -> None:
         """The resolved config and the architecture, once the trainer has written them."""
         config, architecture = self._run_dir / "config.json", self._run_dir / "architecture.json"
         if self._described or not (config.exists() and architecture.exists()):
             return
-        job.resolved = _without_paths(orjson.loads(config.read_bytes()))
+        job.resolved = _without_paths(orjson.loads(config.read_bytes()), job.config)
         job.architecture = orjson.loads(architecture.read_bytes())
         self._described = True
-
-
-@dataclass(frozen=True)
-class Lines:
-    """What a look at a JSONL file found; `from_start` where the file is another one than at the last look."""
-
-    lines: list[Json]
-    from_start: bool
-    inode: int | None
-    end: int
-
-    @property
-    def is_new(self) -> bool:
-        return bool(self.lines) or self.from_start
-
-
-class Tail:
-    """The complete lines that a JSONL file gained; all of them again when it was cut back, which replaces the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._inode: int | None = None
-        self._offset = 0
-
-    def look(self) -> Lines:
-        """What came since the last accepted look; a line that is still being written waits for the next."""
-        try:
-            with self._path.open("rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
-                from_start = inode != self._inode
-                start = 0 if from_start else self._offset
-                file.seek(start)
-                data = file.read()
-        except FileNotFoundError:
-            return Lines([], from_start=False, inode=self._inode, end=self._offset)
-        complete = data[: data.rfind(b"\n") + 1]
-        lines = [orjson.loads(line) for line in complete.splitlines()]
-        return Lines(lines, from_start=from_start, inode=inode, end=start + len(complete))
-
-    def accept(self, found: Lines) -> None:
-        """The lines are where they belong: the next look goes on behind them."""
-        self._inode, self._offset = found.inode, found.end
 
 
 def mirrored_events(session: Session, job_id: str) -> list[Json]:
@@ -199,7 +194,12 @@ def _event_prefix(job_id: str) -> str:
     return f"ftevent-{job_id.removeprefix('ftjob-')}-"
 
 
-def _without_paths(config: Json) -> Json:
+def _without_paths(config: Json, asked: Json) -> Json:
+    """The resolved settings, in which versions have ids."""
     data = {key: value for key, value in config["data"].items() if key not in ("version", "validation", "cache_dir")}
+    named = asked.get("data", {}).get("mix", [])
+    data["mix"] = [
+        {**source, "version": known["version"]} for source, known in zip(data.get("mix", []), named, strict=True)
+    ]
     model = {key: value for key, value in config["model"].items() if key != "base"}
     return {**config, "data": data, "model": model}

@@ -2,7 +2,7 @@
 
 Every owner of a job leaves its lease's fence in the directory and on the job. Where the two agree, nobody else has gone
 on with the run since, and the directory may be ahead of the store; otherwise it is emptied and laid out anew: what the
-checkpoints hold that were uploaded, and metrics and events as mirrored.
+checkpoints hold that were uploaded, and what was mirrored of metrics, evaluations, events and recovery.
 """
 
 import json
@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from app.db import reading, writing
-from app.models import Job, JobCheckpoint, JobMetric, Json
+from app.models import Job, JobCheckpoint, JobEvaluation, JobMetric, Json
 from app.store import get_store
 from trainer.run_lock import RunLock
 from worker.leases import Lease, LeaseLostError, check_held
@@ -47,8 +48,9 @@ def prepare(lease: Lease, run_dir: Path, lost: threading.Event) -> None:
             check_held(session, lease)
             job.run_fence = lease.fence
             if last_step is not None:
-                undone = (JobMetric.job_id == lease.subject, JobMetric.step > last_step)
-                session.execute(delete(JobMetric).where(*undone))
+                for table in (JobMetric, JobEvaluation):
+                    undone = (table.job_id == lease.subject, table.step > last_step)
+                    session.execute(delete(table).where(*undone))
 
 
 @contextmanager
@@ -78,16 +80,29 @@ def _rebuild(job_id: str, run_dir: Path) -> int:
         found = select(JobCheckpoint).where(JobCheckpoint.job_id == job_id).order_by(JobCheckpoint.step)
         checkpoints = [checkpoint for checkpoint in session.scalars(found) if checkpoint.files]
         last_step = max((checkpoint.step for checkpoint in checkpoints), default=0)
-        lines = select(JobMetric.data).where(JobMetric.job_id == job_id, JobMetric.step <= last_step)
-        metrics = session.scalars(lines.order_by(JobMetric.step)).all()
-        events = mirrored_events(session, job_id)
-    _write_lines(run_dir / "metrics.jsonl", metrics)
-    _write_lines(run_dir / "events.jsonl", events)
+        job = session.get_one(Job, job_id)
+        told: dict[str, Sequence[Json]] = {
+            "metrics": _lines(session, JobMetric, job_id, last_step),
+            "evaluations": _lines(session, JobEvaluation, job_id, last_step),
+            "events": mirrored_events(session, job_id),
+            "recovery": job.recovery,
+        }
+    for name, lines in told.items():
+        _write_lines(run_dir / f"{name}.jsonl", lines)
+    for name, text in job.run_state.items():
+        (run_dir / name).write_text(text, "utf-8")
     store = get_store()
     files = {file["name"]: file["sha256"] for checkpoint in checkpoints for file in checkpoint.files}
     for name, sha256 in files.items():
         store.materialise(sha256, run_dir / name)
     return last_step
+
+
+def _lines(
+    session: Session, table: type[JobMetric] | type[JobEvaluation], job_id: str, last_step: int
+) -> Sequence[Json]:
+    mine = select(table.data).where(table.job_id == job_id, table.step <= last_step)
+    return session.scalars(mine.order_by(table.step)).all()
 
 
 def _write_lines(path: Path, lines: Sequence[Json]) -> None:

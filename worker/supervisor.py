@@ -1,7 +1,7 @@
 """Runs a training job: the trainer as a child process, its run directory mirrored into database and store.
 
 The trainer knows nothing of the service. The supervisor writes its config, follows the files it writes (metrics,
-events, checkpoints), passes on what the user wants, and publishes the model folder at the end. When the worker stops,
+events, checkpoints), passes on what the user wants, and publishes what came of it at the end. When the worker stops,
 dies or loses its lease, whoever takes the job over goes on from the run directory, on another machine from what was
 uploaded.
 """
@@ -15,23 +15,24 @@ import time
 from pathlib import Path
 
 import orjson
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.crash import crash_point
 from app.db import reading, writing
-from app.models import FINAL, Job, JobCheckpoint, JobEvent, JobFile, Json, Version
+from app.models import FINAL, Job, JobCheckpoint, JobEvent, Json, Version
 from app.process import kill_group, start, stop
 from app.settings import get_settings
-from app.store import get_store
-from app.training.folders import lay_out
 from app.training.repository import model_files
 from worker import run_folder
 from worker.celery_app import stopping
 from worker.curating import CannotBeDoneError
 from worker.leases import Lease, LeaseLostError, check_held, finish, give_back
 from worker.mirror import Mirror
+from worker.origins import Origins
+from worker.publishing import publish
+from worker.run_config import lay_out_version, version_ids, write_config
 from worker.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -49,12 +50,13 @@ def train(lease: Lease, lost: threading.Event) -> None:
     begun = _begin(lease)
     if begun is None:
         return
-    job, version, base_files = begun
+    job, versions, base_files = begun
     run_dir = get_settings().runs_dir / job.id
-    config_path = _write_config(job, _materialise(version), base_files)
+    manifests = {version.id: lay_out_version(version) for version in versions}
+    config_path = write_config(job, manifests, base_files)
     crash_point("train_config_written")
     run_folder.prepare(lease, run_dir, lost)
-    mirror = Mirror(lease, run_dir)
+    mirror = Mirror(lease, run_dir, Origins(manifests))
     uploads = Uploads(run_dir, _stored_checkpoints(job.id))
     # A stopped or wedged trainer hears no SIGTERM, and an heir goes on from the last checkpoint anyway.
     trainer = start(
@@ -77,8 +79,8 @@ def train(lease: Lease, lost: threading.Event) -> None:
     _conclude(lease, job, run_dir, status, wanted)
 
 
-def _begin(lease: Lease) -> tuple[Job, Version, dict[str, str] | None] | None:
-    """The job, its version and its base's files; None for one that has ended, or that nobody wants any more."""
+def _begin(lease: Lease) -> tuple[Job, list[Version], dict[str, str] | None] | None:
+    """The job, its versions and its base's files; None for one that has ended, or that nobody wants any more."""
     with writing() as session:
         job = session.get_one(Job, lease.subject, with_for_update=True)
         check_held(session, lease)
@@ -89,7 +91,8 @@ def _begin(lease: Lease) -> tuple[Job, Version, dict[str, str] | None] | None:
             return None
         job.status = "running"
         named = job.config["model"].get("base")
-        return job, session.get_one(Version, job.version_id), model_files(session, named) if named else None
+        versions = [session.get_one(Version, version_id) for version_id in version_ids(job)]
+        return job, versions, model_files(session, named) if named else None
 
 
 def _stored_checkpoints(job_id: str) -> dict[int, Json]:
@@ -107,37 +110,6 @@ def fail_job(session: Session, lease: Lease, error: str) -> None:
         job.error = {"code": "training_failed", "message": error, "param": None}
         job.finished_at = time.time()
         session.add(JobEvent(job_id=job.id, level="error", message=error))
-
-
-def _materialise(version: Version) -> Path:
-    """Lays the version's files out as a folder on this machine; returns its manifest's path."""
-    folder = get_settings().work_dir.with_name("versions") / version.id
-    manifest_path = folder / "manifest.json"
-    if not manifest_path.exists():
-        assert version.manifest_sha256 is not None
-        store = get_store()
-        manifest = orjson.loads(store.path(version.manifest_sha256).read_bytes())
-        for segment in manifest["segments"]:
-            store.materialise(segment["sha256"], folder / segment["path"])
-        store.materialise(version.manifest_sha256, manifest_path)
-    return manifest_path
-
-
-def _write_config(job: Job, manifest: Path, base_files: dict[str, str] | None) -> Path:
-    """Completes the job's settings by what this machine decides: where data and base lie, how many processes."""
-    config: Json = {**job.config}
-    if base_files is not None:
-        config["model"] = {**config["model"], "base": str(lay_out(base_files))}
-    config["data"] = {**config.get("data", {}), "version": str(manifest), "cache_dir": str(_cache_dir())}
-    config["run"] = {"nproc": get_settings().train_nproc, **config.get("run", {})}
-    path = get_settings().runs_dir / f"{job.id}.request.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(orjson.dumps(config))
-    return path
-
-
-def _cache_dir() -> Path:
-    return get_settings().work_dir.with_name("vectors")
 
 
 def _follow(trainer: "subprocess.Popen[bytes]", mirror: Mirror, uploads: Uploads, lost: threading.Event) -> str | None:
@@ -163,7 +135,7 @@ def _follow(trainer: "subprocess.Popen[bytes]", mirror: Mirror, uploads: Uploads
 
 def _conclude(lease: Lease, job: Job, run_dir: Path, status: int, wanted: str | None) -> None:
     if status == 0:
-        _publish(lease, job, run_dir)
+        publish(lease, job, run_dir)
     elif wanted in ENDS:
         with writing() as session:
             job = session.get_one(Job, job.id, with_for_update=True)
@@ -181,28 +153,6 @@ def _stop_as(session: Session, job: Job, status: str) -> None:
     job.status, job.wanted = status, None
     job.finished_at = time.time() if status in FINAL else None
     session.add(JobEvent(job_id=job.id, message=f"Job {status}."))
-
-
-def _publish(lease: Lease, job: Job, run_dir: Path) -> None:
-    """Stores the model folder and lets the job succeed."""
-    store = get_store()
-    folder = run_dir / "model"
-    blobs = {
-        str(path.relative_to(folder)): store.put_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-    crash_point("train_model_stored")
-    result = orjson.loads((run_dir / "result.json").read_bytes())
-    with writing() as session:
-        finish(session, lease, {"status": "succeeded"})
-        job = session.get_one(Job, job.id)
-        session.execute(delete(JobFile).where(JobFile.job_id == job.id))
-        for name, blob in blobs.items():
-            session.add(JobFile(job_id=job.id, name=name, sha256=blob.sha256, bytes=blob.bytes))
-        job.status = "succeeded"
-        job.fine_tuned_model = f"ft:{job.model}:{job.request.get('suffix') or 'talkmill'}:{job.id[-8:]}"
-        job.trained_tokens = result.get("tokens")
-        job.finished_at = time.time()
-    crash_point("train_committed")
 
 
 def _reason(run_dir: Path, status: int) -> str:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 ASIDE = ".uploading"
-BESIDE = ("tokenizer",)
+BESIDE = ("tokenizer", "evaluation")
 """What else of the run directory a resumed run needs to be the same run."""
 
 

@@ -45,7 +45,8 @@ def make_config(session: Session, body: NewJob) -> dict[str, Any]:
     if hyperparameters.batch_size != "auto":
         config.setdefault("batch", {}).setdefault("conversations", hyperparameters.batch_size)
     if hyperparameters.learning_rate_multiplier != "auto":
-        default = PEAK_LR["scratch" if "scratch" in config["model"] else "base"]
+        kind = "scratch" if "scratch" in config["model"] else "lora" if config["model"].get("lora") is not None else "base"
+        default = PEAK_LR[kind]
         optim.setdefault("peak_lr", default * hyperparameters.learning_rate_multiplier)
     if body.seed is not None:
         run.setdefault("seed", body.seed)
@@ -114,7 +115,7 @@ def _model(session: Session, name: str, given: dict[str, Any]) -> dict[str, Any]
         if not isinstance(sizes, dict):
             raise Unprocessable("trainer.model.scratch: must be an object", param="trainer.model.scratch")
         return {**given, "scratch": {"preset": preset, **sizes}}
-    if repository.find_base(session, name) or repository.find_model(session, name):
+    if repository.model_files(session, name) is not None:
         return {**given, "base": name}
     folder = Path(os.path.realpath(name))
     allowed = [root.resolve() for root in get_settings().model_folders]

@@ -9,6 +9,12 @@ from sqlalchemy.orm import Session
 from app.errors import NotFound
 from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric, RegisteredModel, Version, Work
 
+BEST = ":best"
+"""Behind a fine-tune's name: its model of the best validation loss; without it, that of the last step."""
+BEST_FOLDER = "best/"
+BESIDE = (BEST_FOLDER, "adapter/", "evaluation/")
+"""Where files of a job lie that are none of the last step's model."""
+
 
 def get_job(session: Session, job_id: str) -> Job:
     """The job, or NotFound."""
@@ -34,12 +40,18 @@ def find_base(session: Session, name: str) -> RegisteredModel | None:
 
 
 def model_files(session: Session, name: str) -> dict[str, str] | None:
-    """Name → SHA-256 of the folder of a registered base or a finished fine-tune; None when there is neither."""
+    """Name → SHA-256 of the folder of a registered base or of a fine-tune's model; None when there is none."""
     base = find_base(session, name)
     if base is not None:
         return {file["name"]: file["sha256"] for file in base.files}
-    job = find_model(session, name)
-    return None if job is None else {file.name: file.sha256 for file in files(session, job.id)}
+    job = find_model(session, name.removesuffix(BEST))
+    if job is None:
+        return None
+    part = BEST_FOLDER if name.endswith(BEST) else ""
+    found = {file.name: file.sha256 for file in files(session, job.id)}
+    if not part:
+        return {file: sha256 for file, sha256 in found.items() if not file.startswith(BESIDE)}
+    return {file.removeprefix(part): sha256 for file, sha256 in found.items() if file.startswith(part)} or None
 
 
 def jobs() -> Select[Job]:
