@@ -100,13 +100,8 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
             outcome = INTERRUPTED
             break
 
-    if outcome == SUCCEEDED:
-        beacon.beat(Phase.EXPORT, num_steps)
-        export(model, chat, run_dir / "model")
-    if rank == 0:
-        write_json(run_dir / "result.json", _result(outcome, history, last_evaluation(run_dir)))
-        event(run_dir, "training finished" if outcome == SUCCEEDED else "stopped after a checkpoint", step=len(history))
-    distributed.destroy_process_group()
+    beacon.beat(Phase.EXPORT, len(history))
+    _conclude(outcome, model, chat, run_dir, history)
     return outcome
 
 
@@ -139,6 +134,18 @@ def _resume(
         cut_back(run_dir / EVALUATIONS, done)
     distributed.barrier()
     return done
+
+
+def _conclude(
+    outcome: str, model: LanguageModelLoss, chat: ChatTokenizer, run_dir: Path, history: list[dict[str, Any]]
+) -> None:
+    """Exports what was learned, and says how the run ended."""
+    if outcome == SUCCEEDED:
+        export(model, chat, run_dir / "model")
+    if distributed.get_rank() == 0:
+        write_json(run_dir / "result.json", _result(outcome, history, last_evaluation(run_dir)))
+        event(run_dir, "training finished" if outcome == SUCCEEDED else "stopped after a checkpoint", step=len(history))
+    distributed.destroy_process_group()
 
 
 def _save(

@@ -1,7 +1,7 @@
 """Rows and samples that are left out from some place on: the order of the others is what it was."""
 
 from datetime import date
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def order(vectors: Vectors, count: int, detours: Detours = NONE, *, world: int =
     """Addresses of the next `count` rows, taken by `world` ranks of one row a step each."""
     ranks = [
         batches(
-            vectors, rows_per_step=world, micro_rows=1, capacity=CAPACITY, seed=SEED, start=start, rank=rank,
+            vectors, rows_of_steps=repeat(world), micro_rows=1, capacity=CAPACITY, seed=SEED, start=start, rank=rank,
             world=world, detours=detours,
         )
         for rank in range(world)
@@ -87,7 +87,15 @@ def test_a_sample_taken_out_leaves_its_row_the_others(vectors: Vectors) -> None:
     )
     detours = Detours((Detour(0, rows={(segment.path, place): frozenset({1})}),))
     stream = batches(
-        vectors, rows_per_step=1, micro_rows=1, capacity=CAPACITY, seed=SEED, start=0, rank=0, world=1, detours=detours
+        vectors,
+        rows_of_steps=repeat(1),
+        micro_rows=1,
+        capacity=CAPACITY,
+        seed=SEED,
+        start=0,
+        rank=0,
+        world=1,
+        detours=detours,
     )
     batch = next(batch for batch in stream if batch.addresses[0][0] == (segment.path, place))
     first, second = int(row.lengths[0]), int(row.lengths[1])
