@@ -45,7 +45,9 @@ def make_config(session: Session, body: NewJob) -> dict[str, Any]:
     if hyperparameters.batch_size != "auto":
         config.setdefault("batch", {}).setdefault("conversations", hyperparameters.batch_size)
     if hyperparameters.learning_rate_multiplier != "auto":
-        kind = "scratch" if "scratch" in config["model"] else "lora" if config["model"].get("lora") is not None else "base"
+        kind = (
+            "scratch" if "scratch" in config["model"] else "lora" if config["model"].get("lora") is not None else "base"
+        )
         default = PEAK_LR[kind]
         optim.setdefault("peak_lr", default * hyperparameters.learning_rate_multiplier)
     if body.seed is not None:

@@ -7,7 +7,7 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.models import Job, JobCheckpoint, JobEvent, JobFile, JobMetric, RegisteredModel, Version, Work
+from app.models import Job, JobCheckpoint, JobEvaluation, JobEvent, JobFile, JobMetric, RegisteredModel, Version, Work
 
 BEST = ":best"
 """Behind a fine-tune's name: its model of the best validation loss; without it, that of the last step."""
@@ -126,6 +126,12 @@ def metrics(session: Session, job_id: str, points: int) -> tuple[list[dict[str, 
     return list(session.scalars(statement.order_by(JobMetric.step))), stride > 1
 
 
+def evaluations(session: Session, job_id: str) -> list[dict[str, Any]]:
+    """How a job's model did on the held-out conversations, in the order of steps."""
+    statement = select(JobEvaluation.data).where(JobEvaluation.job_id == job_id)
+    return list(session.scalars(statement.order_by(JobEvaluation.step)))
+
+
 def files(session: Session, job_id: str) -> list[JobFile]:
-    """The files of a finished job's model folder, by name."""
+    """The files that a finished job offers, by name."""
     return list(session.scalars(select(JobFile).where(JobFile.job_id == job_id).order_by(JobFile.name)))

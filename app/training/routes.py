@@ -13,9 +13,8 @@ from app.errors import Conflict, NotFound, Unavailable, Unprocessable, responses
 from app.models import Job
 from app.once import OnceRoute
 from app.training import completions, repository, service
-from app.training.completions import CHECKPOINT
 from app.training.schemas import ChatCompletion, ChatRequest, JobObject, ModelObject, NewJob
-from app.training.showing import list_models, show_job
+from app.training.showing import list_models, show_checkpoint, show_job
 from app.training.stream import Place, show_event, stream
 
 router = APIRouter(prefix="/v1", tags=["fine-tuning"], route_class=OnceRoute)
@@ -100,7 +99,7 @@ def follow(
 
 @router.get("/fine_tuning/jobs/{job_id}/checkpoints", dependencies=[needs("read")], responses=responses(NotFound))
 def checkpoints(job_id: JobId, session: ReadSession, page: Paged) -> ListOf:
-    """The checkpoints, the newest first; each can be chatted with by its name once the job has succeeded."""
+    """The checkpoints, the newest first; one that is still `available` can be chatted with by its name, at any time."""
     job = repository.get_job(session, job_id)
     rows = repository.checkpoints(session, job_id)
     ids = [row.id for row in rows]
@@ -108,14 +107,8 @@ def checkpoints(job_id: JobId, session: ReadSession, page: Paged) -> ListOf:
         if page.after not in ids:
             raise NotFound("`after` names no checkpoint of this job", param="after")
         rows = rows[ids.index(page.after) + 1 :]
-    data = [
-        {
-            "id": row.id, "object": "fine_tuning.job.checkpoint", "created_at": int(row.created_at),
-            "fine_tuning_job_id": job_id, "step_number": row.step, "metrics": {"step": row.step, **row.metrics},
-            "fine_tuned_model_checkpoint": f"{job.fine_tuned_model or job.id}{CHECKPOINT}{row.step}",
-        }
-        for row in rows[: page.limit]
-    ]  # fmt: skip
+    losses = {row["step"]: row.get("validation_loss") for row in repository.evaluations(session, job_id)}
+    data = [show_checkpoint(job, row, losses.get(row.step)) for row in rows[: page.limit]]
     return ListOf(data=data, has_more=len(rows) > page.limit)
 
 
@@ -123,15 +116,29 @@ def checkpoints(job_id: JobId, session: ReadSession, page: Paged) -> ListOf:
 def metrics(
     job_id: JobId, session: ReadSession, points: Annotated[int, Query(ge=1, le=100_000)] = 500
 ) -> dict[str, Any]:
-    """Loss, learning rate, gradient norm and speed by step; `downsampled` says when steps were left out."""
+    """Loss, learning rate, gradient norm and speed by step; `downsampled` says when steps were left out.
+
+    `evaluations` are all that there are; a step in `data` after which there was one has its `validation_loss` too.
+    """
     repository.get_job(session, job_id)
     data, downsampled = repository.metrics(session, job_id, points)
-    return {"object": "list", "data": data, "downsampled": downsampled}
+    evaluations = repository.evaluations(session, job_id)
+    losses = {
+        row["step"]: {"validation_loss": row["validation_loss"]} for row in evaluations if "validation_loss" in row
+    }
+    return {
+        "object": "list",
+        "data": [{**line, **losses.get(line["step"], {})} for line in data],
+        "downsampled": downsampled,
+        "evaluations": evaluations,
+    }
 
 
 @router.get("/fine_tuning/jobs/{job_id}/files", dependencies=[needs("read")], responses=responses(NotFound))
 def files(job_id: JobId, session: ReadSession) -> ListOf:
-    """The finished model's Hugging Face folder."""
+    """What a finished job left: the last step's Hugging Face folder under its files' own names, that of the best step
+    under `best/`, LoRA's adapter under `adapter/`, replies generated on held-out conversations under `evaluation/`.
+    """
     repository.get_job(session, job_id)
     rows = repository.files(session, job_id)
     return ListOf(data=[{"name": row.name, "bytes": row.bytes, "sha256": row.sha256} for row in rows], has_more=False)
@@ -144,11 +151,11 @@ def files(job_id: JobId, session: ReadSession) -> ListOf:
     responses=responses(NotFound),
 )
 def file(request: Request, job_id: JobId, name: str, session: ReadSession) -> Response:
-    """One file of the model folder."""
+    """One file of a finished job."""
     repository.get_job(session, job_id)
     row = next((row for row in repository.files(session, job_id) if row.name == name), None)
     if row is None:
-        raise NotFound("the model has no such file", param="name")
+        raise NotFound("the job has no such file", param="name")
     return blob_response(request, row.sha256, row.bytes, filename=PurePosixPath(name).name)
 
 
@@ -160,11 +167,13 @@ def models(session: ReadSession) -> ListOf:
 
 @router.get("/models/{name:path}", dependencies=[needs("read")], responses=responses(NotFound))
 def model(name: str, session: ReadSession) -> ModelObject:
-    """One model by its name."""
-    found = next((model for model in list_models(session) if model.id == name), None)
+    """One model by its name; `<fine-tune>:best` is the one of the best validation loss."""
+    found = next((model for model in list_models(session) if model.id == name.removesuffix(repository.BEST)), None)
+    if name.endswith(repository.BEST) and repository.model_files(session, name) is None:
+        found = None
     if found is None:
         raise NotFound("there is no model of this name", param="model", code="model_not_found")
-    return found
+    return found.model_copy(update={"id": name})
 
 
 @router.post(
@@ -174,7 +183,8 @@ def model(name: str, session: ReadSession) -> ModelObject:
     responses=responses(NotFound, Unavailable),
 )
 def chat(body: ChatRequest) -> ChatCompletion | EventStream:
-    """Answers with a finished model, one of its checkpoints (`<model>:ckpt-step-<n>`), or a registered base.
+    """Answers with a finished model, that of its best validation loss (`<model>:best`), a job's checkpoint
+    (`<model or job>:ckpt-step-<n>`), or a registered base.
 
     With `stream` the answer comes in chunks, as server-sent events. Members of the OpenAI request that are not listed
     here are ignored, as its own servers do with unknown ones.

@@ -144,6 +144,8 @@ class ChatRequest(BaseModel):
     stream: bool = False
     """Answers with server-sent events, as tokens come."""
     stream_options: StreamOptions | None = None
+    curate: bool = False
+    """Runs the turn operators of the version that the model learned on the messages first; ours, not OpenAI's."""
 
 
 class ChatMessage(BaseModel):
@@ -180,3 +182,5 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage
+    curated: dict[str, Any] | None = None
+    """With `curate`: the `messages` that the model was asked, and the `trace` of every change."""

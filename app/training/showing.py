@@ -4,8 +4,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.models import Job
+from app.models import Job, JobCheckpoint
 from app.training import repository
+from app.training.completions import CHECKPOINT
 from app.training.configs import SCRATCH, hyperparameters_of
 from app.training.schemas import JobError, JobObject, JobProgress, ModelObject
 from trainer.config import PEAK_LR, PRESETS, parse_config
@@ -48,6 +49,18 @@ def _hyperparameters(job: Job) -> dict[str, Any]:
         "learning_rate_multiplier": optim["peak_lr"] / PEAK_LR[_kind(job)],
     }
     return {name: value if found[name] is None else found[name] for name, value in shown.items()}
+
+
+def show_checkpoint(job: Job, row: JobCheckpoint, validation_loss: float | None) -> dict[str, Any]:
+    """A checkpoint as the API tells it: the metrics that OpenAI has, and the facts of quality.json."""
+    losses = {"train_loss": row.metrics.get("loss"), "valid_loss": validation_loss, "full_valid_loss": validation_loss}
+    known = {name: loss for name, loss in losses.items() if loss is not None}
+    return {
+        "id": row.id, "object": "fine_tuning.job.checkpoint", "created_at": int(row.created_at),
+        "fine_tuning_job_id": job.id, "step_number": row.step, "available": bool(row.files),
+        "metrics": {"step": row.step, **known, **row.metrics},
+        "fine_tuned_model_checkpoint": f"{job.fine_tuned_model or job.id}{CHECKPOINT}{row.step}",
+    }  # fmt: skip
 
 
 def _kind(job: Job) -> str:
