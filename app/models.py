@@ -215,8 +215,6 @@ class Job(Base):
     architecture: Mapped[list[Json]] = mapped_column(default=list)
     recovery: Mapped[list[Json]] = mapped_column(default=list)
     """The lines of recovery.jsonl; their records also say file and line."""
-    run_state: Mapped[Json] = mapped_column(default=dict)
-    """Small files of the run directory that another machine needs to go on, by name."""
     result_files: Mapped[list[str]] = mapped_column(default=list)
     trained_tokens: Mapped[int | None]
     created_at: Mapped[float] = mapped_column(default=time.time, index=True)

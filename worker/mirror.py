@@ -21,9 +21,6 @@ from worker.origins import Origins
 from worker.pace import Pace
 from worker.tails import Lines, Tail
 
-STATE = ("detours.json",)
-"""Small files of the run directory without which a run that has recovered does not go on as it was."""
-
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
@@ -51,7 +48,6 @@ class Mirror:
         self._num_lines = 0
         self._checkpoints: list[StoredCheckpoint] = []
         self._pace = Pace()
-        self._state: Json | None = None
         self._described = False
 
     def wanted(self) -> str | None:
@@ -71,11 +67,10 @@ class Mirror:
         self._checkpoints += checkpoints
         metrics, events = self._metrics.look(), self._events.look()
         evaluations, recovery = self._evaluations.look(), self._recovery.look()
-        state = {name: (self._run_dir / name).read_text("utf-8") for name in STATE if (self._run_dir / name).exists()}
         # Told already by an earlier owner, whose directory this is.
         new_events = events.lines[max(0, self._num_events - self._num_lines) :]
         looks = (metrics, evaluations, recovery)
-        if not (any(look.is_new for look in looks) or new_events or self._checkpoints or state != self._state):
+        if not (any(look.is_new for look in looks) or new_events or self._checkpoints):
             return
         with writing() as session:
             check_held(session, self._lease)
@@ -91,12 +86,11 @@ class Mirror:
             if recovery.is_new:
                 told = [self._origins.told(line) for line in recovery.lines]
                 job.recovery = told if recovery.from_start else [*job.recovery, *told]
-            job.run_state = state
             if self._checkpoints:
                 crash_point("train_checkpoint_seen")
             if metrics.lines:
                 job.progress = self._progress(metrics.lines, job.progress)
-        self._checkpoints, self._state = [], state
+        self._checkpoints = []
         for tail, look in zip((self._metrics, self._evaluations, self._recovery), looks, strict=True):
             tail.accept(look)
         self._events.accept(events)

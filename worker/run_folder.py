@@ -89,8 +89,6 @@ def _rebuild(job_id: str, run_dir: Path) -> int:
         }
     for name, lines in told.items():
         _write_lines(run_dir / f"{name}.jsonl", lines)
-    for name, text in job.run_state.items():
-        (run_dir / name).write_text(text, "utf-8")
     store = get_store()
     files = {file["name"]: file["sha256"] for checkpoint in checkpoints for file in checkpoint.files}
     for name, sha256 in files.items():

@@ -28,7 +28,8 @@ def show_job(job: Job) -> JobObject:
         seed=job.config["run"]["seed"], metadata=job.request.get("metadata"), integrations=[],
         error=None if job.error is None else JobError(**job.error), dataset_version=job.version_id,
         validation_version=job.validation_version_id,
-        progress=JobProgress(**job.progress), architecture=job.architecture, recovery=job.recovery,
+        progress=JobProgress(**job.progress), architecture=job.architecture,
+        recovery=[{name: value for name, value in entry.items() if name != "detour"} for entry in job.recovery],
         trainer=job.resolved or job.config,
     )  # fmt: skip
 

@@ -25,13 +25,11 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("fine_tuning_jobs") as table:
         table.add_column(sa.Column("validation_version_id", sa.String(), nullable=True))
-        table.add_column(sa.Column("run_state", sa.JSON(), nullable=False, server_default="{}"))
         table.add_column(sa.Column("result_files", sa.JSON(), nullable=False, server_default="[]"))
 
 
 def downgrade() -> None:
     with op.batch_alter_table("fine_tuning_jobs") as table:
         table.drop_column("result_files")
-        table.drop_column("run_state")
         table.drop_column("validation_version_id")
     op.drop_table("job_evaluations")
