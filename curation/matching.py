@@ -5,24 +5,23 @@ texts that have one are searched by the automaton. Hits stay arrays until they a
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from ahocorasick_rs import AhoCorasick, MatchKind
 from pydantic import Field
 
 from curation.folding import Folding
 from curation.forms import Form, Forms
 from curation.operator import Lexicon, OperatorConfig
-from curation.symbols import Beginnings, Codes, Places, Reader, Symbols, decoded
+from curation.symbols import Kind, Places, Reader, Symbols, decoded
 from curation.text_blocks import Block, in_blocks
+from curation.word_trie import Trie
 
 FOUND = pl.Schema({"text": pl.Int64, "start": pl.Int64, "end": pl.Int64, "word": pl.String, "category": pl.String})
-STRETCH = 1 << 16
 NOTHING = np.uint32(ord("\n"))
 """What stands beside the first and the last symbol of a text."""
 
@@ -96,17 +95,14 @@ class Matcher:
         for lexicon in lexicons:
             for word, key in self._keys(lexicon.words):
                 listed.setdefault(key, (word, lexicon.category))
-        patterns = [*listed, *sorted(allowed)]
-        self._num_words = len(listed)
-        names = [*listed.values(), *[("", None)] * len(allowed), *((None, kind) for kind in self._forms.kinds)]
-        self._names = pl.DataFrame(names, {"word": pl.String, "category": pl.String}, orient="row")
-        """By pattern, then by form; the word of a form is the text itself."""
-        self._runs = [runs for _, runs in patterns]
+        self._runs = [runs for _, runs in [*listed, *sorted(allowed)]]
         self._repeating = np.array([any(run > 1 for run in runs) for runs in self._runs], dtype=bool)
-        texts = [text for text, _ in patterns]
-        self._longest = max(map(len, texts), default=0)
-        self._beginnings = Beginnings(texts[: len(listed)])
-        self._automaton = AhoCorasick(texts, matchkind=MatchKind.Standard)
+        self._in_pieces = self._repeating.any() or any("\n" in text for text, _ in [*listed, *allowed])
+        self._num_words = len(listed)
+        names = [*listed.values(), *((None, kind) for kind in self._forms.kinds)]
+        self._names = pl.DataFrame(names, {"word": pl.String, "category": pl.String}, orient="row")
+        """By word, then by form; the word of a form is the text itself."""
+        self._listed, self._allowed = (Trie([text for text, _ in keys]) for keys in (listed, sorted(allowed)))
 
     def find(self, text: str) -> list[Match]:
         """The matches in a text, by place; none of them overlap unless the options ask for all."""
@@ -137,7 +133,7 @@ class Matcher:
             found = _Hits(
                 np.append(found.starts, forms[:, 0]),
                 np.append(found.ends, forms[:, 1]),
-                np.append(found.of, forms[:, 2] + len(self._runs)),
+                np.append(found.of, forms[:, 2] + self._num_words),
             )
         if not len(allowed.starts):
             return found
@@ -148,11 +144,20 @@ class Matcher:
     def _searched(self, block: Block, forms: Places) -> tuple[_Hits, _Hits]:
         """The listed words of a block, and the allowed phrases of the texts with one or with a form; as it comes."""
         symbols = self._reader.read(block)
-        places = symbols.starts[self._beginnings.places(symbols.codes)]
-        texts = np.unique(np.searchsorted(block.begins, np.append(places, forms), side="right") - 1)
+        of, starts, ends = self._listed.find(symbols.codes)
+        of, first, last = self._whole(symbols, of, starts, ends - 1)
+        alone = ~self._joined(symbols, first, last)
+        found = _Hits(symbols.starts[first[alone]], symbols.ends[last[alone]], of[alone])
+        texts = np.searchsorted(block.begins, np.append(found.starts, forms), side="right") - 1
         where = symbols.only(texts)
-        of, begins, ends = self._everywhere(decoded(symbols.codes[where])).T
-        first, last = where[begins], where[ends - 1]
+        of, starts, ends = self._allowed.find(symbols.codes[where])
+        of, first, last = self._whole(symbols, of + self._num_words, where[starts], where[ends - 1])
+        return found, _Hits(symbols.starts[first], symbols.ends[last], of)
+
+    def _whole(self, symbols: Symbols, of: Places, first: Places, last: Places) -> tuple[Places, Places, Places]:
+        """Of hits of patterns, those within one text that have each symbol as often in a row as the pattern."""
+        if not self._in_pieces:
+            return of, first, last
         whole = np.searchsorted(symbols.texts, first, side="right") == np.searchsorted(
             symbols.texts, last, side="right"
         )
@@ -160,19 +165,7 @@ class Matcher:
             assert symbols.runs is not None
             wanted = self._runs[of[hit]]
             whole[hit] = (symbols.runs[first[hit] : first[hit] + len(wanted)] >= wanted).all()
-        found, listed = _Hits(symbols.starts[first], symbols.ends[last], of), of < self._num_words
-        return found[whole & listed & ~self._joined(symbols, first, last)], found[whole & ~listed]
-
-    def _everywhere(self, text: str) -> Places:
-        """Pattern, start and end of all that the automaton finds; by stretches, since lists of hits are large."""
-        parts = [np.zeros((0, 3), dtype=np.int64)]
-        for begin in range(0, len(text), STRETCH):
-            hits = self._automaton.find_matches_as_indexes(
-                text[begin : begin + STRETCH + self._longest], overlapping=True
-            )
-            found = np.array(hits, dtype=np.int64).reshape(-1, 3)
-            parts.append(found[found[:, 1] < STRETCH] + (0, begin, begin))
-        return np.concatenate(parts)
+        return of[whole], first[whole], last[whole]
 
     def _joined(self, symbols: Symbols, first: Places, last: Places) -> npt.NDArray[np.bool_]:
         """Whether Latin words, and numbers where asked for, are part of longer ones."""
@@ -184,9 +177,9 @@ class Matcher:
             before, after = np.where(apart[first], NOTHING, before), np.where(apart[last + 1], NOTHING, after)
         for inside, outside in ((codes[first], before), (codes[last], after)):
             if self._options.word_boundary:
-                joined |= _are(_is_latin, inside) & _are(_is_in_latin_word, outside)
+                joined |= LATIN.holds(inside) & IN_LATIN_WORD.holds(outside)
             if self._options.number_boundary:
-                joined |= _are(str.isdecimal, inside) & _are(str.isdecimal, outside)
+                joined |= DECIMAL.holds(inside) & DECIMAL.holds(outside)
         return joined
 
     def _chosen(self, hits: _Hits) -> _Hits:
@@ -224,16 +217,10 @@ def mask_matches(text: str, matches: Iterable[Match], mask: str) -> str:
     return "".join(characters)
 
 
-def _are(kind: Callable[[str], bool], codes: Codes) -> npt.NDArray[np.bool_]:
-    """Of which kind code points are; each is asked about once."""
-    known, of = np.unique(codes, return_inverse=True)
-    return np.array([kind(chr(code)) for code in known.tolist()], dtype=bool)[of]
-
-
 def _is_latin(character: str) -> bool:
     return character.isalpha() and unicodedata.name(character, "").startswith(("LATIN ", "FULLWIDTH LATIN "))
 
 
-def _is_in_latin_word(character: str) -> bool:
-    """An accent of its own belongs to the letter before it."""
-    return _is_latin(character) or unicodedata.combining(character) > 0
+LATIN, DECIMAL = Kind(_is_latin), Kind(str.isdecimal)
+IN_LATIN_WORD = Kind(lambda character: _is_latin(character) or unicodedata.combining(character) > 0)
+"""An accent of its own belongs to the letter before it."""

@@ -3,7 +3,8 @@
 Many texts are read at once, in arrays, with a line break between two of them that is never skipped.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,28 @@ from curation.text_blocks import Block
 
 Codes = npt.NDArray[np.uint32]
 Places = npt.NDArray[np.int64]
-MANY = 50
-"""Where one symbol in so many seems to begin a word, most texts are searched anyway, and pairs are not compared."""
-SMALLEST_MAP, LARGEST_MAP = 1 << 16, 1 << 22
-MAP_PER_PAIR = 64
-"""One in 64 pairs is taken for a known one by chance, and then compared; a larger map would leave the cache."""
+
+
+class Kind:
+    """Which code points are of a kind; each is asked about once."""
+
+    def __init__(self, holds: Callable[[str], bool]) -> None:
+        self._holds = holds
+        self._known = np.zeros(sys.maxunicode + 1, dtype=np.uint8)
+        """0 for those not asked about yet, 1 for no, 2 for yes."""
+
+    def holds(self, codes: Codes) -> npt.NDArray[np.bool_]:
+        """Of which code points it is true."""
+        known = self._known[codes]
+        if not known.all():
+            for code in np.unique(codes[known == 0]).tolist():
+                self._known[code] = 1 + self._holds(chr(code))
+            known = self._known[codes]
+        found: npt.NDArray[np.bool_] = known == 2
+        return found
+
+
+SPACE = Kind(str.isspace)
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class Reader:
             passed = np.isin(codes, self.skip)
             passed[breaks] = False
             kept = np.flatnonzero(~passed)
-            white = np.concatenate([[0], np.cumsum(passed & _is_space(codes))])[kept]
+            white = np.concatenate([[0], np.cumsum(passed & SPACE.holds(codes))])[kept]
             apart = np.diff(white, prepend=0) > 0
             codes, places, breaks = codes[kept], places[kept], np.searchsorted(kept, breaks)
         if not self.ignore_repeat:
@@ -85,43 +103,6 @@ class Reader:
         return Symbols(codes[begins], places[begins], places[last] + 1, last - begins + 1, apart, texts)
 
 
-class Beginnings:
-    """How words begin: tells texts that may hold one from those that cannot, at a fraction of an automaton's time."""
-
-    def __init__(self, words: Sequence[str]) -> None:
-        pairs = {(ord(word[0]) << 32) + ord(word[1]) for word in words if len(word) > 1}
-        self._pairs = np.array(sorted(pairs), dtype=np.uint64)
-        self._single = np.array(sorted({ord(word) for word in words if len(word) == 1}), dtype=np.uint32)
-        size = min(LARGEST_MAP, max(SMALLEST_MAP, 1 << (MAP_PER_PAIR * len(pairs)).bit_length()))
-        self._shift = np.uint32(32 - (size.bit_length() - 1))
-        self._map = np.zeros(size, dtype=bool)
-        self._map[self._hash((self._pairs >> np.uint64(32)).astype(np.uint32), self._pairs.astype(np.uint32))] = True
-
-    def places(self, codes: Codes) -> Places:
-        """Where words may begin; where words are many, every place that the map knows."""
-        found = np.flatnonzero(self._map[self._hash(codes[:-1], codes[1:])])
-        if len(found) * MANY < len(codes):
-            found = found[self._known((codes[found].astype(np.uint64) << np.uint64(32)) + codes[found + 1])]
-        if not len(self._single):
-            return found
-        return np.sort(np.concatenate([found, np.flatnonzero(np.isin(codes, self._single))]))
-
-    def _known(self, pairs: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        if not len(self._pairs):
-            return np.zeros(len(pairs), dtype=bool)
-        nearest = np.searchsorted(self._pairs, pairs).clip(max=len(self._pairs) - 1)
-        known: npt.NDArray[np.bool_] = self._pairs[nearest] == pairs
-        return known
-
-    def _hash(self, first: Codes, second: Codes) -> Codes:
-        return (first * np.uint32(0x9E3779B1) + second * np.uint32(0x85EBCA6B)) >> self._shift
-
-
 def decoded(codes: Codes) -> str:
     """Code points as a string."""
     return str(codes.tobytes(), "utf-32-le")
-
-
-def _is_space(codes: Codes) -> npt.NDArray[np.bool_]:
-    known, of = np.unique(codes, return_inverse=True)
-    return np.array([chr(code).isspace() for code in known.tolist()], dtype=bool)[of]
