@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -107,9 +108,13 @@ def serve(host: str, port: int) -> None:
 
 @main.command()
 @click.option("--queues", default="curate,train", show_default=True, help="Queues to serve, separated by commas.")
-def worker(queues: str) -> None:
-    """Run one background worker (start as many as wanted)."""
-    os.execv(sys.executable, [sys.executable, "-m", "worker", "--queues", queues])
+@click.option("--gpus", help="GPUs that its training jobs may use, as 0,1; none: the CPU.  [default: all it finds]")
+def worker(queues: str, gpus: str | None) -> None:
+    """Run one background worker (start as many as wanted); it does one piece of work, one training job, at a time."""
+    if gpus is not None and not re.fullmatch(r"none|[0-9]+(,[0-9]+)*", gpus):
+        raise click.BadParameter("numbers of GPUs separated by commas, as 0,1, or none", param_hint="--gpus")
+    limited = [] if gpus is None else ["--gpus", gpus]
+    os.execv(sys.executable, [sys.executable, "-m", "worker", "--queues", queues, *limited])
 
 
 @main.command()

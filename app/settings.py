@@ -50,8 +50,8 @@ class Settings(BaseSettings):
     """How often one of the workers looks for expired leases and for work that nobody was told of."""
     nudge_again_s: float = Field(default=20.0, gt=0)
     """Pending work that nobody claimed for this long is announced to the broker again."""
-    train_nproc: int = Field(default=2, ge=1)
-    """Training processes per job when the job does not say."""
+    train_nproc: int | None = Field(default=None, ge=1)
+    """Training processes of a job that does not say; by default one a GPU that its worker sees, 2 where there is none."""
     chat_idle_s: float = Field(default=300.0, gt=0)
     """A generation process that served nobody for this long is stopped."""
 

@@ -1,5 +1,6 @@
 """A job's settings completed by what this machine decides: where data and base lie, on how many processes it runs."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from app.models import Job, Json, Version
 from app.settings import get_settings
 from app.store import get_store
 from app.training.folders import lay_out
+
+PROCESSES_ON_CPU = 2
 
 
 def version_ids(job: Job) -> list[str]:
@@ -44,8 +47,14 @@ def write_config(job: Job, manifests: Mapping[str, Path], base_files: dict[str, 
     if "mix" in data:
         data["mix"] = [{**source, "version": str(manifests[source["version"]])} for source in data["mix"]]
     config["data"] = data
-    config["run"] = {"nproc": get_settings().train_nproc, **config.get("run", {})}
+    config["run"] = {"nproc": _processes(), **config.get("run", {})}
     path = get_settings().runs_dir / f"{job.id}.request.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(orjson.dumps(config))
     return path
+
+
+def _processes() -> int | str:
+    """Of a job that does not say; `auto` is the trainer's own choice, one a GPU."""
+    sees_gpus = Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    return get_settings().train_nproc or ("auto" if sees_gpus else PROCESSES_ON_CPU)
