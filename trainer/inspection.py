@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from trainer.architecture import describe
 from trainer.chat_tokenizer import load_chat_tokenizer
 from trainer.config import ConfigError
 from trainer.dialogues import DialogueError
-from trainer.model import check_base, describe, open_base
+from trainer.model import check_base, open_base
 
 
 def inspect(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch import distributed
 
-from trainer import checkpoint
+from trainer import architecture, checkpoint
 from trainer.batches import Batch, batches
 from trainer.beacon import Beacon, Phase
 from trainer.chat_tokenizer import ChatTokenizer
@@ -21,7 +21,7 @@ from trainer.detours import read_detours
 from trainer.evaluate import EVALUATIONS, Evaluator, last_evaluation
 from trainer.export import export
 from trainer.loss import LanguageModelLoss
-from trainer.model import build, describe, load_structure
+from trainer.model import build, load_structure
 from trainer.optim import make_optimizer, set_learning_rate
 from trainer.parallel import full, num_parameters, shard, start_group, sum_over_ranks, this_device
 from trainer.records import FaultError, append_line, cut_back, event, read_lines, write_json
@@ -109,7 +109,7 @@ def _sharded_model(config: TrainConfig, chat: ChatTokenizer, run_dir: Path, devi
     """Builds the model, describes it while it is whole, and shards it."""
     whole = build(config, load_structure(config, chat), chat)
     if distributed.get_rank() == 0:
-        write_json(run_dir / "architecture.json", describe(whole))
+        architecture.report(run_dir, whole)
         processes = distributed.get_world_size()
         event(run_dir, "model built", parameters=num_parameters(whole), processes=processes, device=device.type)
     model = shard(LanguageModelLoss(whole).to(device), config, device)

@@ -1,4 +1,4 @@
-"""The model: a base from a local folder, or one from scratch; what it is made of."""
+"""The model: a base from a local folder, or one from scratch."""
 
 import json
 from pathlib import Path
@@ -115,69 +115,13 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def describe(model: PreTrainedModel) -> list[dict[str, Any]]:
-    """The seven checks of `architecture.json`, read from the real module tree and from one forward pass."""
-    order = _call_order(model)
-    blocks = blocks_of(model)
-    names = {module: name for name, module in model.named_modules()}
-    block_name = names[blocks[0]]
-    first_in_block = next(name for name in order if name.startswith(f"{block_name}."))
-    before_blocks = order[: order.index(first_in_block)]
-    norms = sorted({type(m).__name__ for m in model.modules() if "norm" in type(m).__name__.lower()})
-    rotary = [type(m).__name__ for m in model.modules() if "rotary" in type(m).__name__.lower()]
-    biased = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and m.bias is not None]
-    gates = [name for name in names.values() if name.startswith(f"{block_name}.") and "gate" in name]
-    activation = str(getattr(model.config, "hidden_act", getattr(model.config, "activation_function", "unknown")))
-    normed = [name for name in before_blocks if "norm" in name.lower() or "ln" in name.lower().split(".")[-1]]
-    causal = _is_causal(model)
-
-    found = {
-        "causal_decoder": (
-            causal,
-            f"{type(model).__name__}: a later token changes {'nothing' if causal else 'what is'} before it",
-        ),
-        "pre_norm": (
-            "norm" in first_in_block.lower() or ".ln" in first_in_block,
-            f"a block begins with {first_in_block}",
-        ),
-        "rms_norm": (bool(norms) and all("rms" in norm.lower() for norm in norms), ", ".join(norms) or "no norms"),
-        "gated_activation": (bool(gates), f"{activation}, {f'gated by {gates[0]}' if gates else 'no gate'}"),
-        "no_embedding_norm": (not normed, normed[0] if normed else "the embedding goes straight into the first block"),
-        "rope_or_alibi": (bool(rotary), rotary[0] if rotary else "no rotary embedding"),
-        "no_bias": (not biased, f"{len(biased)} linear layers have a bias" if biased else "no linear layer has a bias"),
-    }
-    return [{"name": name, "ok": ok, "found": text} for name, (ok, text) in found.items()]
-
-
 def blocks_of(model: PreTrainedModel) -> list[nn.Module]:
     """The decoder's blocks, in order.
 
     Raises:
-        ConfigError: the model has no list of alike blocks.
+        ConfigError: the model has no list of blocks.
     """
-    lists = [list(m) for m in model.modules() if isinstance(m, nn.ModuleList) and len({type(x) for x in m}) == 1]
+    lists = [list(m) for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) > 0]
     if not lists:
         raise ConfigError("model.base: no list of decoder blocks found")
     return max(lists, key=lambda blocks: sum(p.numel() for block in blocks for p in block.parameters()))
-
-
-@torch.no_grad()
-def _call_order(model: PreTrainedModel) -> list[str]:
-    """Names of the modules without children, in the order of their calls."""
-    order: list[str] = []
-    hooks = [
-        module.register_forward_pre_hook(lambda *_, name=name: order.append(name))
-        for name, module in model.named_modules()
-        if not any(module.children())
-    ]
-    model(input_ids=torch.tensor([[1, 2, 3]], device=model.device), use_cache=False)
-    for hook in hooks:
-        hook.remove()
-    return order
-
-
-@torch.no_grad()
-def _is_causal(model: PreTrainedModel) -> bool:
-    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]], device=model.device)
-    logits = model(input_ids=ids, use_cache=False).logits
-    return bool(torch.allclose(logits[0, :3], logits[1, :3], atol=1e-4))
