@@ -1,33 +1,40 @@
-"""Finds the records at fault: tries a step's rows one by one, in a process of its own that may die of them.
+"""Finds the records at fault: tries a step's rows one by one, in processes that may die of them.
 
-`python -m trainer.probe RUN_DIR` reads `probe/task.json` and adds a line to `probe/tried.jsonl` before and after each
-row, so that a row which ends the process is known by the line that is missing. Started again, it goes on behind it.
-Rows that were learned without trouble are tried first: where these fail too, the records are not the cause. A row at
-fault is tried again sample by sample. So a fault costs one pass over the suspects, and a start for each that kills.
+`python -m trainer.probe RUN_DIR` reads `probe/task.json`, loads the model, and lets a copy of itself try row after row.
+The copy adds a line to `probe/tried.jsonl` before and after each, so a row that ends it is known by the line that is
+missing, and the next copy goes on behind it. Rows that were learned without trouble come first: where these fail too,
+the records are not the cause. A row at fault is tried again sample by sample. So a fault costs one pass over the
+suspects, however many records are at fault.
 """
 
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.records import append_line, drop_torn_line, write_json
 from trainer.recovery import DEVIATIONS, MAD_TO_DEVIATION, MIN_LOSS_RATIO, MIN_NORM_RATIO
-from trainer.run_lock import LAUNCHER, die_with_launcher
+from trainer.run_lock import LAUNCHER, die_with_launcher, die_with_parent
+
+if TYPE_CHECKING:
+    from trainer.trying import Rows
 
 FOLDER = "probe"
 MAX_DEATHS = 200
+DEATH = "the process ended"
+POLL_S = 0.05
 MIN_LIMIT_S, START_LIMIT_S, LIMIT_RATIO = 60.0, 600.0, 20.0
-"""A row may take twenty times as long as the slowest before it, but at least a minute; the first also starts up."""
+"""A row may take twenty times as long as the slowest before it, but at least a minute; the first may start up."""
 NUM_CONTROLS = 16
+"""Rows that were learned and are tried too, to know what is usual."""
 Suspect = tuple[str, int, int | None]
 """A row's segment and place; a sample's place in it, or None for the whole row."""
 
@@ -78,23 +85,19 @@ class Findings:
 
 
 def probe(run_dir: Path, task: Task) -> Findings:
-    """Tries the rows of a task in a side process and says which are at fault."""
+    """Tries the rows of a task in side processes and says which are at fault."""
     began = time.monotonic()
     folder = run_dir / FOLDER
     folder.mkdir(exist_ok=True)
-    tried = folder / "tried.jsonl"
-    suspects = folder / "suspects.json"
+    tried, suspects = folder / "tried.jsonl", folder / "suspects.json"
     for old in (tried, suspects):
         old.unlink(missing_ok=True)
     write_json(folder / "task.json", asdict(task))
-    deaths, ended = 0, False
-    while not ended and deaths <= MAX_DEATHS:
-        before = _size(tried)
-        ended = _run(run_dir, task, tried)
-        drop_torn_line(tried)
-        if not ended and _size(tried) == before:
-            break  # it dies of itself
-        deaths += not ended
+    environment = {**os.environ, LAUNCHER: str(os.getpid())}
+    with (folder / "log").open("ab") as log:
+        command = [sys.executable, "-m", "trainer.probe", str(run_dir)]
+        subprocess.run(command, stdout=log, stderr=log, env=environment, check=False)
+    drop_torn_line(tried)
     trials = read_trials(tried)
     controls = [trial for trial in trials if trial.control]
     bad_controls = [trial for trial in controls if is_bad(trial, task.kind, controls)]
@@ -105,32 +108,10 @@ def probe(run_dir: Path, task: Task) -> Findings:
         at_fault={} if reason else at_fault(trials, task.kind),
         suspects=[tuple(row) for row in json.loads(suspects.read_text("utf-8"))] if suspects.exists() else [],
         rows_tried=len({trial.suspect[:2] for trial in trials}),
-        deaths=deaths,
+        deaths=sum(trial.error == DEATH for trial in trials),
         not_the_records=reason,
         seconds=round(time.monotonic() - began, 1),
     )
-
-
-def _run(run_dir: Path, task: Task, tried: Path) -> bool:
-    """One life of the side process; whether it came to the end."""
-    environment = {**os.environ, LAUNCHER: str(os.getpid())}
-    with (run_dir / FOLDER / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "trainer.probe", str(run_dir)], stdout=log, stderr=log, env=environment
-        )
-    size, since, slowest, lines = _size(tried), time.monotonic(), 0.0, 0
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            return process.wait(0.1) == 0
-        now = time.monotonic()
-        if (grown := _size(tried)) != size:
-            slowest = max(slowest, now - since) if lines else 0.0  # the first line comes after starting up
-            size, since, lines = grown, now, lines + 1
-        learned = START_LIMIT_S if lines < 2 else max(MIN_LIMIT_S, LIMIT_RATIO * slowest)
-        if now - since > (task.limit_s if lines and task.limit_s else learned):
-            process.kill()
-            process.wait()
-            return False
 
 
 def read_trials(path: Path) -> list[Trial]:
@@ -150,7 +131,7 @@ def read_trials(path: Path) -> list[Trial]:
 
 
 def _death(begun: dict[str, Any]) -> Trial:
-    return Trial(tuple(begun["trying"]), begun["control"], None, None, "the process ended")
+    return Trial(tuple(begun["trying"]), begun["control"], None, None, DEATH)
 
 
 def is_bad(trial: Trial, kind: str, controls: Sequence[Trial]) -> bool:
@@ -193,37 +174,72 @@ def at_fault(trials: Sequence[Trial], kind: str) -> dict[tuple[str, int], frozen
     return found
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
 def main(run_dir: Path) -> int:
-    """The side process."""
+    """The side process: copies of itself try, one after another until all is tried."""
     die_with_launcher()
     from trainer.trying import Rows
 
-    task = Task(**json.loads((run_dir / FOLDER / "task.json").read_text("utf-8")))
+    folder = run_dir / FOLDER
+    task = Task(**json.loads((folder / "task.json").read_text("utf-8")))
     rows = Rows(run_dir, task)
-    path = run_dir / FOLDER / "tried.jsonl"
-    known = {(trial.suspect, trial.control): trial for trial in read_trials(path)}
+    write_json(folder / "suspects.json", [suspect[:2] for suspect in rows.suspects])
+    tried, me = folder / "tried.jsonl", os.getpid()
+    for _ in range(MAX_DEATHS):
+        before = _size(tried)
+        copy = os.fork()
+        if copy == 0:
+            die_with_parent(me)
+            _try_all(rows, task, tried)
+            os._exit(0)
+        if _ended_well(copy, task, tried):
+            return 0
+        drop_torn_line(tried)
+        if _size(tried) == before:
+            return 1  # it does not come to try anything
+    return 1
+
+
+def _try_all(rows: "Rows", task: Task, tried: Path) -> None:
+    """Tries what has not been tried yet."""
+    rows.begin()
+    known = {(trial.suspect, trial.control): trial for trial in read_trials(tried)}
 
     def attempt(suspect: Suspect, control: bool) -> Trial:
         if (suspect, control) not in known:
-            append_line(path, {"trying": suspect, "control": control})
+            append_line(tried, {"trying": suspect, "control": control})
             trial = rows.attempt(suspect, control)
-            append_line(path, asdict(trial))
+            append_line(tried, asdict(trial))
             if trial.error is not None and rows.dies_of_errors:
-                os._exit(1)  # a GPU that met an error answers nothing any more: the next life goes on behind it
+                os._exit(1)  # a GPU that met an error answers nothing any more
             known[suspect, control] = trial
         return known[suspect, control]
 
-    write_json(run_dir / FOLDER / "suspects.json", [suspect[:2] for suspect in rows.suspects()])
-    controls = [attempt(suspect, True) for suspect in rows.controls(NUM_CONTROLS)]
-    bad = [suspect for suspect in rows.suspects() if is_bad(attempt(suspect, False), task.kind, controls)]
+    controls = [attempt(suspect, True) for suspect in rows.controls]
+    bad = [suspect for suspect in rows.suspects if is_bad(attempt(suspect, False), task.kind, controls)]
     for suspect in bad:
         for sample in rows.samples(suspect):
             attempt(sample, False)
-    return 0
+
+
+def _ended_well(copy: int, task: Task, tried: Path) -> bool:
+    """Waits for a copy's end, and kills it where a row takes too long."""
+    size, since, slowest, lines = _size(tried), time.monotonic(), 0.0, 0
+    while True:
+        pid, status = os.waitpid(copy, os.WNOHANG)
+        if pid:
+            return status == 0
+        time.sleep(POLL_S)
+        now = time.monotonic()
+        if (grown := _size(tried)) != size:
+            slowest = max(slowest, now - since) if lines else 0.0
+            size, since, lines = grown, now, lines + 1
+        learned = START_LIMIT_S if lines < 2 else max(MIN_LIMIT_S, LIMIT_RATIO * slowest)
+        if now - since > (task.limit_s if lines and task.limit_s else learned):
+            os.kill(copy, signal.SIGKILL)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 if __name__ == "__main__":

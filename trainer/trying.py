@@ -1,6 +1,7 @@
 """One row at a time, forwards and backwards from a checkpoint's weights: what the probe does with its suspects."""
 
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from trainer.faults import sentence
 from trainer.loss import LanguageModelLoss
 from trainer.model import build, load_structure
 from trainer.parallel import full, shard, this_device
-from trainer.probe import Suspect, Task, Trial
+from trainer.probe import NUM_CONTROLS, Suspect, Task, Trial
 from trainer.vectors import vectorise
 from trainer.version import open_version
 
@@ -23,36 +24,44 @@ Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Rows:
-    """The rows of some steps, and the model that they are tried on."""
+    """The rows of some steps, and the model that they are tried on.
+
+    Made in a process that tries nothing, whose copies begin with it as it was.
+    """
 
     def __init__(self, run_dir: Path, task: Task) -> None:
+        torch.set_num_threads(1)  # threads do not come along into a copy
         self._config = load_config(run_dir / "config.json")
         chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
         self._vectors = vectorise(open_version(self._config.data.version), chat, self._config)
         self._detours = read_detours(run_dir)
         self._task = task
         self._tensors: dict[tuple[str, int], Tensors] = {}
-        self._device = this_device()
+        self._device = torch.device("cpu")
+        self._model = LanguageModelLoss(build(self._config, load_structure(self._config, chat), chat))
+        load_weights(run_dir / "checkpoints" / f"step-{task.checkpoint}", self._model)
+        self.suspects = self._taken(*task.rows)
+        """The rows in question, in the run's order."""
+        self.controls = self._controls(NUM_CONTROLS)
+        """Rows that were learned last before the checkpoint; at the beginning, rows from far behind the suspects."""
+
+    def begin(self) -> None:
+        """In a copy, before the first attempt: the model as the run has it, but in one process."""
+        torch.set_num_threads(os.cpu_count() or 1)
         distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-        whole = LanguageModelLoss(build(self._config, load_structure(self._config, chat), chat))
-        load_weights(run_dir / "checkpoints" / f"step-{task.checkpoint}", whole)
-        self._model = shard(whole.to(self._device), self._config, self._device).train()
+        self._device = this_device()
+        self._model = shard(self._model.to(self._device), self._config, self._device).train()
 
     @property
     def dies_of_errors(self) -> bool:
         """Whether the process is of no use after an error."""
         return self._device.type == "cuda"
 
-    def suspects(self) -> list[Suspect]:
-        """The rows in question, in the run's order."""
-        return self._taken(*self._task.rows)
-
-    def controls(self, count: int) -> list[Suspect]:
-        """Rows that were learned last before the checkpoint; at the beginning, rows from far behind the suspects."""
+    def _controls(self, count: int) -> list[Suspect]:
         if self._task.learned:
             return self._taken(max(0, self._task.learned - count), self._task.learned)
         far = self._task.rows[1] + self._vectors.num_rows // 2
-        suspects = {row[:2] for row in self.suspects()}
+        suspects = {row[:2] for row in self.suspects}
         return [row for row in dict.fromkeys(self._taken(far, far + 2 * count)) if row[:2] not in suspects][:count]
 
     def samples(self, row: Suspect) -> list[Suspect]:

@@ -16,7 +16,7 @@ from curation.recipe import parse_recipe
 
 INJECTED = Path(__file__).parent / "injected"
 EXAMPLES = Path(__file__).parents[3] / "examples" / "dialogues.jsonl"
-STEPS = 30
+STEPS, NUM_EXAMPLES = 30, 80
 CONFIG: dict[str, Any] = {
     "model": {"scratch": {"preset": "tiny", "hidden_size": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 800}},
     "data": {"max_source_length": 160, "max_target_length": 64, "validation_share": 0, "segment_tokens": 4000},
@@ -26,7 +26,7 @@ CONFIG: dict[str, Any] = {
     "recovery": {"hang_after_s": 6},
     "evaluate": {"bleu_samples": 0},
 }
-"""About 200 packed rows an epoch in some 12 segments; eight rows a step."""
+"""About an epoch of 200 packed rows in some 8 segments; eight rows a step."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def make_version(folder: Path, harmful: Sequence[str], *, seed: int = 0) -> Path
     """
     source = folder / "dialogues.jsonl"
     source.parent.mkdir(parents=True, exist_ok=True)
-    rows = EXAMPLES.read_text("utf-8").splitlines()
+    rows = EXAMPLES.read_text("utf-8").splitlines()[:NUM_EXAMPLES]
     for index, marker in enumerate(harmful):
         messages = [
             {"role": "user", "content": f"请问{marker}怎么办理"},
