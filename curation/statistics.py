@@ -1,7 +1,8 @@
 """Tag statistics of a version: cross-tabulation, filters, metrics.
 
 A closed version carries its conversations counted by all tags together, some thousands of rows for any number of
-conversations; what adds up is answered from those. Distinct users and tokens come from the columns of its segments.
+conversations; what adds up is answered from those. Distinct users come from the columns of its segments, and tokens too
+the first time: their counts are of the same form, for whoever keeps them (`count_tokens`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,27 +12,40 @@ from typing import Any
 import polars as pl
 
 from curation.errors import CurationError
+from curation.users import FIELDS, MULTI_VALUED, UNKNOWN, one_a_user, tags
 
-FIELDS = ("age_band", "gender", "province", "city", "country", "crowd")
+__all__ = ["COUNTED", "FIELDS", "METRICS", "UNKNOWN", "add_counts", "count_tags", "count_tokens", "tag_statistics"]
 METRICS = ("conversations", "users", "turns", "characters", "tokens")
 COUNTED = ("conversations", "turns", "characters")
 """Metrics that the counts of a closed version hold."""
-MULTI_VALUED = ("crowd",)
-SINGLE = tuple(field for field in FIELDS if field not in MULTI_VALUED)
-CARRIED_NOWHERE = ("pregnant", "new_customer", "job_seeker")
-"""Crowds that a user leaves: they are never carried over to another conversation."""
-UNKNOWN = "unknown"
 SEPARATOR = "\x1f"
 """Between the values of a tag that has several, while they are grouped."""
 
 
 def count_tags(segments: Iterable[Path]) -> pl.DataFrame:
     """The kept conversations counted by all their tags: one row a combination, with the metrics of COUNTED."""
-    sums = [pl.col(metric).sum() for metric in COUNTED]
-    counts = pl.DataFrame(schema={**dict.fromkeys(FIELDS, pl.String), **dict.fromkeys(COUNTED, pl.Int64)})
-    for path in segments:
-        tagged = pl.scan_parquet(path).filter(pl.col("window") <= 1).select(*_tags(), *_amounts())
-        joined = tagged.with_columns(pl.col("crowd").list.join(SEPARATOR)).group_by(FIELDS).agg(sums)
+    parts = (pl.scan_parquet(path).filter(pl.col("window") <= 1).select(*tags(), *_amounts()) for path in segments)
+    return _summed(parts, COUNTED)
+
+
+def count_tokens(segments: Iterable[Path], tokenizer: str | None) -> pl.DataFrame:
+    """The tokens of kept conversations, counted by all their tags as `count_tags` does; slow: all text is tokenised."""
+    parts = (_with_tokens(pl.scan_parquet(path), tokenizer).select(*tags(), "tokens") for path in segments)
+    return _summed(parts, ("tokens",))
+
+
+def add_counts(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The sum of several counts of the same metrics."""
+    given = list(parts)
+    metrics = [name for name in given[0].columns if name in METRICS]
+    return _summed((part.lazy() for part in given), metrics)
+
+
+def _summed(parts: Iterable[pl.LazyFrame], metrics: Sequence[str]) -> pl.DataFrame:
+    sums = [pl.col(metric).sum() for metric in metrics]
+    counts = pl.DataFrame(schema={**dict.fromkeys(FIELDS, pl.String), **dict.fromkeys(metrics, pl.Int64)})
+    for part in parts:
+        joined = part.with_columns(pl.col("crowd").list.join(SEPARATOR)).group_by(FIELDS).agg(sums)
         counts = pl.concat([counts, joined.collect()]).group_by(FIELDS).agg(sums)
     return counts.sort(FIELDS).with_columns(pl.col("crowd").str.split(SEPARATOR))
 
@@ -46,7 +60,7 @@ def tag_statistics(
     counts: pl.DataFrame | None = None,
     traces: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Counts by tags; from `counts`, as `count_tags` gives them, where they hold the metric.
+    """Counts by tags; from `counts`, as `count_tags` and `count_tokens` give them, where they hold the metric.
 
     `traces` tell where tags come from, one file a segment: between two conversations of a user the better source wins.
 
@@ -97,92 +111,26 @@ def _counted(
     segments: Sequence[Path], traces: Sequence[Path], metric: str, tokenizer: str | None, counts: pl.DataFrame | None
 ) -> pl.LazyFrame:
     """What is to be added up, with its tags: combinations of tags, conversations, or users."""
-    if counts is not None and metric in COUNTED:
+    if metric == "tokens" and (counts is None or "tokens" not in counts):
+        counts = count_tokens(segments, tokenizer)
+    if counts is not None and metric in counts:
         return counts.lazy().rename({metric: "value"})
-    conversations = pl.concat([_conversations(path, metric, tokenizer) for path in segments] or [_nothing()])
-    return _one_a_user(conversations, traces) if metric == "users" else conversations
-
-
-def _tags() -> list[pl.Expr]:
-    """A row's tags, each with a value: what is not known is `unknown`."""
-    user = pl.col("user").struct
-    single = [user.field(field).fill_null(UNKNOWN).alias(field) for field in SINGLE]
-    crowd = user.field("crowd").fill_null([])
-    return [*single, pl.when(crowd.list.len() == 0).then(pl.lit([UNKNOWN])).otherwise(crowd).alias("crowd")]
+    conversations = pl.concat([_conversations(path, metric) for path in segments] or [_nothing()])
+    return one_a_user(conversations, traces) if metric == "users" else conversations
 
 
 def _amounts() -> list[pl.Expr]:
     return [pl.lit(1, pl.Int64).alias("conversations"), pl.col("turns"), pl.col("characters")]
 
 
-def _conversations(path: Path, metric: str, tokenizer: str | None) -> pl.LazyFrame:
+def _conversations(path: Path, metric: str) -> pl.LazyFrame:
     """One row a conversation: its tags, the key of its user, and what the metric adds up."""
     own = pl.concat_str(pl.lit("conversation:"), "conversation_id")
     key = pl.coalesce(pl.concat_str(pl.lit("user:"), pl.col("user").struct.field("id")), own).alias("user_key")
-    frame = pl.scan_parquet(path)
-    if metric == "tokens":
-        return _with_tokens(frame, tokenizer).select(*_tags(), key, "value")
     amount = next((e for e, name in zip(_amounts(), COUNTED, strict=True) if name == metric), pl.lit(1, pl.Int64))
     names = ["conversation_id"] if metric == "users" else []
-    return frame.filter(pl.col("window") <= 1).select(*_tags(), key, amount.alias("value"), *names)
-
-
-def _one_a_user(conversations: pl.LazyFrame, traces: Sequence[Path]) -> pl.LazyFrame:
-    """One row a user, of conversations in the version's order: of each tag the latest value of the best source.
-
-    Crowds are united; those of CARRIED_NOWHERE count only if the user's latest conversation tells them.
-    """
-    ranked = _with_ranks(conversations.with_row_index("place"), traces)
-    columns = ranked.collect_schema()
-    single = [
-        pl.col(field)
-        .sort_by(pl.col(field) != UNKNOWN, *([f"{field}_rank"] if f"{field}_rank" in columns else []), "place")
-        .last()
-        for field in SINGLE
-    ]
-    lasting = pl.col("crowd").list.filter(~pl.element().is_in([UNKNOWN, *CARRIED_NOWHERE]))
-    latest = pl.col("crowd").last().list.filter(pl.element() != UNKNOWN)
-    crowds = [lasting.explode(keep_nulls=False, empty_as_null=False).implode().alias("lasting"), latest.alias("latest")]
-    users = ranked.group_by("user_key", maintain_order=True).agg(*single, *crowds)
-    united = pl.concat_list("lasting", "latest").list.unique().list.sort()
-    known = pl.when(united.list.len() == 0).then(pl.lit([UNKNOWN])).otherwise(united)
-    return users.with_columns(crowd=known, value=pl.lit(1, pl.Int64)).drop("lasting", "latest")
-
-
-def _with_ranks(conversations: pl.LazyFrame, traces: Sequence[Path]) -> pl.LazyFrame:
-    """Adds a column a field, `<field>_rank`, where users contradict themselves: how good a conversation's source is."""
-    differing = [(pl.col(field).filter(pl.col(field) != UNKNOWN).n_unique() > 1).alias(field) for field in SINGLE]
-    conflicts = conversations.group_by("user_key").agg(differing).filter(pl.any_horizontal(SINGLE)).select("user_key")
-    concerned = conversations.join(conflicts, on="user_key", how="semi").select("conversation_id").collect()
-    if concerned.is_empty() or not traces:
-        return conversations
-    ranks = _ranks(traces, concerned).pivot("field", index="conversation_id", values="rank", on_columns=SINGLE)
-    named = ranks.rename({field: f"{field}_rank" for field in SINGLE}).fill_null(0)
-    return conversations.join(named.lazy(), on="conversation_id", how="left", maintain_order="left")
-
-
-def _ranks(traces: Sequence[Path], concerned: pl.DataFrame) -> pl.DataFrame:
-    """How good the source of each tag of some conversations is; what follows from another tag is as good as that."""
-    from curation.tagging.choice import RANK
-
-    rows = (
-        pl.concat([pl.scan_parquet(path) for path in traces])
-        .filter(pl.col("operator") == "tag_users", pl.col("action") == "tag")
-        .join(concerned.lazy(), on="conversation_id", how="semi")
-        .select(
-            "conversation_id",
-            pl.col("after").str.extract("^([^=]*)=").alias("field"),
-            pl.col("before").str.extract("^([^=]*)=").alias("base"),
-            pl.col("code").replace_strict(RANK, default=None, return_dtype=pl.Int64).alias("rank"),
-        )
-        .collect()
-    )
-    for _ in range(2):  # a country may follow from a province that follows from a city
-        known = rows.filter(pl.col("rank").is_not_null()).group_by("conversation_id", "field").agg(pl.col("rank").max())
-        bases = known.rename({"field": "base", "rank": "base_rank"})
-        rows = rows.join(bases, on=["conversation_id", "base"], how="left", maintain_order="left")
-        rows = rows.with_columns(rank=pl.coalesce("rank", "base_rank")).drop("base_rank")
-    return rows.group_by("conversation_id", "field").agg(pl.col("rank").max()).filter(pl.col("field").is_in(SINGLE))
+    frame = pl.scan_parquet(path).filter(pl.col("window") <= 1)
+    return frame.select(*tags(), key, amount.alias("value"), *names)
 
 
 def _with_tokens(frame: pl.LazyFrame, tokenizer: str | None) -> pl.LazyFrame:
@@ -190,7 +138,7 @@ def _with_tokens(frame: pl.LazyFrame, tokenizer: str | None) -> pl.LazyFrame:
     from trainer.dialogues import PACKAGED, load_chat_tokenizer  # slow to load, and most counts need no token
 
     chat = load_chat_tokenizer(tokenizer or PACKAGED)
-    rows = frame.collect()
+    rows = frame.select("window", "messages", "user").collect()
     before: list[str] = []
     counts = []
     for window, messages in rows.select("window", "messages").iter_rows():
@@ -198,7 +146,7 @@ def _with_tokens(frame: pl.LazyFrame, tokenizer: str | None) -> pl.LazyFrame:
         known = _overlap(before, said) if window > 1 else 0
         counts.append(sum(chat.count(content) for content in said[known:]))
         before = said
-    return rows.with_columns(value=pl.Series(counts, dtype=pl.Int64)).lazy()
+    return rows.with_columns(tokens=pl.Series(counts, dtype=pl.Int64)).lazy()
 
 
 def _overlap(before: list[str], said: list[str]) -> int:

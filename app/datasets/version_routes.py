@@ -14,6 +14,7 @@ from app.datasets import repository, service
 from app.datasets.report import render_html, render_markdown
 from app.datasets.routes import VersionId
 from app.datasets.schemas import DiffObject, ParquetList, ParquetPart
+from app.datasets.token_counts import token_counts
 from app.dependencies import ListOf, ReadSession
 from app.downloads import signed_url
 from app.errors import Conflict, NotFound, Unprocessable, responses
@@ -200,6 +201,8 @@ def statistics(
     version, folder = service.open_version(session, version_id)
     tokenizer = next((op["tokenizer"] for op in version.recipe["operators"] if "tokenizer" in op), None)
     counts = service.tag_counts(session, version_id)
+    if metric == "tokens":
+        counts = token_counts(service.open_manifest(session, version_id)[1], tokenizer)
     try:
         answer = tag_statistics(
             folder.segments, by=by, where=conditions, metric=metric, tokenizer=tokenizer, counts=counts,
@@ -216,6 +219,22 @@ def statistics(
     writer.writeheader()
     writer.writerows(answer["rows"])
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
+
+
+@router.get("/tags/users", dependencies=[needs("read")], responses=READABLE)
+def users(
+    version_id: VersionId,
+    session: ReadSession,
+    after: Annotated[str | None, Query(max_length=600, description="id of the last user seen")] = None,
+    limit: Limit = 20,
+    conflicts: Annotated[bool, Query(description="only users of whom a value lost or a crowd was left")] = False,
+) -> ListOf:
+    """What metric=users counts: the tags of each user with an id, where each comes from, and what lost against it."""
+    from curation.users import list_users
+
+    _, folder = service.open_version(session, version_id)
+    rows, more = list_users(folder.segments, folder.trace, after=after, limit=limit, conflicts=conflicts)
+    return ListOf(data=rows, has_more=more)
 
 
 def _given(**filters: str | None) -> dict[str, str]:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from curation.command import curate
 from curation.recipe import parse_recipe
 from curation.segments import SEGMENT_SCHEMA
-from curation.statistics import COUNTED, FIELDS, UNKNOWN, count_tags, tag_statistics
+from curation.statistics import COUNTED, FIELDS, UNKNOWN, add_counts, count_tags, count_tokens, tag_statistics
+from curation.users import list_users
 
 VALUES: dict[str, list[Any]] = {
     "age_band": [None, "18-24", "65+"], "gender": [None, "female", "male"], "province": [None, "四川省", "浙江省"],
@@ -85,7 +86,10 @@ def test_tokens_of_windows_are_counted_where_they_stand_first(tmp_path: Path) ->
         for i, messages in enumerate(windows, 1)
     ]
     pl.DataFrame(table, SEGMENT_SCHEMA, orient="row").write_parquet(tmp_path / "0.parquet")
-    assert tag_statistics([tmp_path / "0.parquet"], by=["gender"], metric="tokens")["total"] == 7
+    segments = [tmp_path / "0.parquet", tmp_path / "0.parquet"]
+    assert tag_statistics(segments[:1], by=["gender"], metric="tokens")["total"] == 7
+    kept = add_counts([count_tokens(segments[:1], None), count_tokens(segments[1:], None)])
+    assert tag_statistics([], by=["gender"], metric="tokens", counts=kept)["total"] == 14
 
 
 def test_a_user_of_several_conversations_is_counted_once_with_one_set_of_tags(tmp_path: Path) -> None:
@@ -108,24 +112,32 @@ def test_a_user_of_several_conversations_is_counted_once_with_one_set_of_tags(tm
     assert users("crowd", where=[("province", "浙江省")]) == {"student": 1, "vip": 1}
 
 
-def test_between_two_conversations_of_a_user_the_better_source_wins(tmp_path: Path) -> None:
-    said = [
-        ({"city": "杭州"}, "我在成都上班，今年二十五岁"),
-        ({}, "我住在北京，我是男的"),
-        ({}, "我是女的，今年三十八岁"),
-    ]
+def _talks(said: list[tuple[dict[str, Any], str]], folder: Path) -> tuple[list[Path], list[Path]]:
+    """Segments and traces of a version of one conversation each, c0, c1, …"""
     lines = [
         {
             "id": f"c{i}",
-            "user": {"id": "one", **user},
+            "user": user,
             "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "好的"}],
         }
         for i, (user, text) in enumerate(said)
     ]
-    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    (folder / "talks.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     recipe = parse_recipe({"operators": [{"kind": "tag_users"}]})
-    curate([tmp_path / "talks.jsonl"], tmp_path / "out", recipe=recipe, as_of=date(2026, 11, 1))
-    segments, traces = (sorted((tmp_path / "out" / name).glob("*.parquet")) for name in ("segments", "trace"))
+    curate([folder / "talks.jsonl"], folder / "out", recipe=recipe, as_of=date(2026, 11, 1))
+    segments, traces = (sorted((folder / "out" / name).glob("*.parquet")) for name in ("segments", "trace"))
+    return segments, traces
+
+
+ONE = [
+    ({"id": "one", "city": "杭州"}, "我在成都上班，今年二十五岁"),
+    ({"id": "one"}, "我住在北京，我是男的"),
+    ({"id": "one"}, "我是女的，今年三十八岁"),
+]
+
+
+def test_between_two_conversations_of_a_user_the_better_source_wins(tmp_path: Path) -> None:
+    segments, traces = _talks(ONE, tmp_path)
     by = ["city", "province", "gender", "age_band"]
     (row,) = tag_statistics(segments, by=by, metric="users", traces=traces)["rows"]
     assert row == {
@@ -135,3 +147,45 @@ def test_between_two_conversations_of_a_user_the_better_source_wins(tmp_path: Pa
     }  # fmt: skip
     (latest,) = tag_statistics(segments, by=["city"], metric="users")["rows"]
     assert latest["city"] == "北京市", "without the trace the latest wins"
+
+
+def test_the_tags_of_a_user_tell_where_they_come_from_and_what_lost(tmp_path: Path) -> None:
+    said = [
+        *ONE,
+        ({"id": "two", "crowd": ["pregnant", "vip"]}, "你好"),
+        ({}, "我是男的"),
+        ({"id": "two", "crowd": ["student"]}, "我是女的"),
+        ({"id": "three", "crowd": ["pregnant"]}, "你好"),
+    ]
+    segments, traces = _talks(said, tmp_path)
+    everybody, more = list_users(segments, traces, after=None, limit=9, conflicts=False)
+    assert ([user["user"] for user in everybody], more) == (["one", "three", "two"], False)
+    one, three, two = everybody
+    assert one["conversations"] == 3
+    assert one["tags"]["city"] == {
+        "value": "杭州市", "source": "metadata", "follows_from": None, "conversation_id": "c0",
+        "lost": [{"value": "北京市", "source": "statement", "follows_from": None, "conversation_id": "c1"}],
+    }  # fmt: skip
+    province = one["tags"]["province"]
+    assert (province["source"], province["follows_from"], province["conversation_id"]) == (
+        "derived",
+        "city=杭州市",
+        "c0",
+    )
+    gender = one["tags"]["gender"]
+    assert (gender["value"], gender["conversation_id"]) == ("female", "c2"), "of equal sources the latest"
+    assert [(lost["value"], lost["conversation_id"]) for lost in gender["lost"]] == [("male", "c1")]
+    assert [crowd["value"] for crowd in three["crowds"]] == ["pregnant"], "told by the latest conversation"
+    assert [(crowd["value"], crowd["source"]) for crowd in two["crowds"]] == [
+        ("student", "metadata"),
+        ("vip", "metadata"),
+    ]
+    assert [(crowd["value"], crowd["conversation_id"]) for crowd in two["crowds_left"]] == [("pregnant", "c3")]
+
+    page, more = list_users(segments, traces, after=None, limit=1, conflicts=True)
+    assert (page, more) == ([one], True)
+    assert list_users(segments, traces, after="one", limit=1, conflicts=True) == ([two], False)
+    counted = tag_statistics(
+        segments, by=["city", "gender"], where=[("gender", "female")], metric="users", traces=traces
+    )
+    assert {row["city"] for row in counted["rows"]} == {"杭州市", UNKNOWN}, "the same tags as metric=users counts"
