@@ -7,6 +7,7 @@ uploaded.
 """
 
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -41,6 +42,10 @@ POLL_S = 1.0
 GRACE_S = 8.0
 """How long a trainer may take to write a checkpoint when it is told to stop; uploading it comes on top."""
 EXIT_INTERRUPTED = 75
+SETTING = re.compile(r"((?:model|data|batch|optim|run|checkpoint|recovery|evaluate)(?:\.\w+)+): ")
+"""How the trainer begins to say that a setting cannot be used."""
+PARAMS = {"data.version": "training_file", "data.validation": "validation_file", "model.base": "model"}
+"""Settings that are no member of the request's `trainer`."""
 ENDS = {"cancel": "cancelled", "pause": "paused"}
 """The status that a job has once what the user wants of it is done."""
 
@@ -89,6 +94,10 @@ def _begin(lease: Lease) -> tuple[Job, list[Version], dict[str, str] | None] | N
         if job.status in (*FINAL, "paused"):
             finish(session, lease, {"status": job.status})
             return None
+        if job.status == "running":
+            session.add(JobEvent(job_id=job.id, message="A worker goes on with the job, which another one left."))
+        elif job.run_fence is None:
+            session.add(JobEvent(job_id=job.id, message="Job started."))
         job.status = "running"
         named = job.config["model"].get("base")
         versions = [session.get_one(Version, version_id) for version_id in version_ids(job)]
@@ -107,9 +116,15 @@ def fail_job(session: Session, lease: Lease, error: str) -> None:
     job = session.get(Job, lease.subject)
     if job is not None and job.status not in ("succeeded", "cancelled"):
         job.status = "failed"
-        job.error = {"code": "training_failed", "message": error, "param": None}
+        setting = SETTING.match(error)
+        param = None if setting is None else PARAMS.get(setting[1], f"trainer.{setting[1]}")
+        job.error = {
+            "code": "training_failed" if param is None else "invalid_setting",
+            "message": error,
+            "param": param,
+        }
         job.finished_at = time.time()
-        session.add(JobEvent(job_id=job.id, level="error", message=error))
+        session.add(JobEvent(job_id=job.id, level="error", message=f"Job failed: {error}"))
 
 
 def _follow(trainer: "subprocess.Popen[bytes]", mirror: Mirror, uploads: Uploads, lost: threading.Event) -> str | None:
@@ -165,5 +180,5 @@ def _reason(run_dir: Path, status: int) -> str:
     log_path = run_dir.with_suffix(".log")
     if status == 2 and log_path.exists():
         lines = log_path.read_text("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "the trainer refused its config"
+        return lines[-1].removeprefix("Error: ") if lines else "the trainer refused its config"
     return f"the trainer ended with {signal.Signals(-status).name if status < 0 else f'exit status {status}'}"
