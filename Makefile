@@ -7,7 +7,7 @@ STAMP := .venv/.installed-$(LOCK)
 TEST_STAMP := .venv/.installed-test-$(LOCK)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-test demo base-smollm2 test test-long chaos golden check docs quality bench format up clean
+.PHONY: setup setup-test demo base-smollm2 test test-long chaos golden check docs quality bench train-crosswoz format up clean
 
 setup: $(STAMP)  ## .venv with the locked dependencies; nothing to do the second time
 
@@ -69,6 +69,9 @@ docs: setup  ## writes the pages of docs/ that follow from the code
 
 bench: setup  ## speed and memory of the engine
 	$(BIN)/python benchmarks/curation.py
+
+train-crosswoz: setup  ## 200 steps from scratch on real dialogues, where they lie beside the project: loss and BLEU
+	$(BIN)/python -m benchmarks.crosswoz_run $(ARGS)
 
 format: setup  ## formats the code and mends what the linter can mend
 	$(BIN)/ruff format .
