@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     nudge_again_s: float = Field(default=20.0, gt=0)
     """Pending work that nobody claimed for this long is announced to the broker again."""
     train_nproc: int | None = Field(default=None, ge=1)
-    """Training processes of a job that does not say; by default one a GPU that its worker sees, 2 where there is none."""
+    """Training processes of a job that does not say; one a GPU of its worker by default, 2 without any."""
     chat_idle_s: float = Field(default=300.0, gt=0)
     """A generation process that served nobody for this long is stopped."""
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from app.datasets.repository import get_version, open_work
 from app.datasets.schemas import NewVersion
 from app.datasets.service import create_version
-from app.errors import Conflict, Unprocessable
+from app.errors import Conflict, NotFound, Unprocessable
 from app.files.repository import get_file
 from app.models import FINAL, Dataset, Job, JobEvent, Version, new_id
 from app.queue import add_nudge
@@ -61,21 +61,23 @@ def _version(session: Session, name: str, param: str) -> Version:
         NotFound: there is no such version or file.
         Unprocessable: the version did not succeed, or the file holds no conversations.
     """
-    if name.startswith("file-"):
-        file = get_file(session, name)
-        if file.status == "error":
-            raise Unprocessable(f"{param}: {name} could not be read", param=param)
-        dataset = Dataset(id=new_id("ds"), name=file.filename, description=f"Made for fine-tuning on {name}.")
-        session.add(dataset)
-        session.flush()
-        try:
-            return create_version(session, dataset.id, NewVersion(files=[name], recipe={"operators": []}))
-        except Unprocessable as error:
-            raise Unprocessable(f"{param}: {error.detail}", param=param) from None
-    version = get_version(session, name)
-    if version.status != "succeeded":
-        raise Unprocessable(f"{param}: the version is {version.status}", param=param)
-    return version
+    try:
+        found = get_file(session, name) if name.startswith("file-") else get_version(session, name)
+    except NotFound as error:
+        raise NotFound(error.detail, param=param) from None
+    if isinstance(found, Version):
+        if found.status != "succeeded":
+            raise Unprocessable(f"{param}: the version is {found.status}", param=param)
+        return found
+    if found.status == "error":
+        raise Unprocessable(f"{param}: {name} could not be read", param=param)
+    dataset = Dataset(id=new_id("ds"), name=found.filename, description=f"Made for fine-tuning on {name}.")
+    session.add(dataset)
+    session.flush()
+    try:
+        return create_version(session, dataset.id, NewVersion(files=[name], recipe={"operators": []}))
+    except Unprocessable as error:
+        raise Unprocessable(f"{param}: {error.detail}", param=param) from None
 
 
 def cancel_job(session: Session, job_id: str) -> Job:
