@@ -1,7 +1,7 @@
-"""The order of rows: one global order that depends on the seed only, from which each rank takes its stride.
+"""Batches: of one global order of rows each rank takes its stride.
 
-The order of segments is shuffled once an epoch, rows within a segment too; one segment is in memory at a time. The
-position is one cursor over rows, so a run goes on exactly where it was, on another number of ranks too.
+A segment of each source is mapped at a time. The position is one cursor over rows, so a run goes on exactly where it
+was, on another number of ranks too.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,9 @@ from itertools import islice
 import numpy as np
 import torch
 
-from trainer.detours import NO_DETOURS, Detours, Samples, places_in_order
-from trainer.records import TrainingError
-from trainer.vectors import PackedRow, Vectors, read_rows
+from trainer.detours import NO_DETOURS, Detours, Samples
+from trainer.order import Place, rows_in_order
+from trainer.vectors import OpenSegment, PackedRow, Vectors, read_rows
 
 Address = tuple[str, int]
 """A packed row: its segment and its place there."""
@@ -34,14 +34,14 @@ class Batch:
     """Where the step's first row lies."""
     addresses: list[list[Address]]
     """Of this rank's rows, by micro-batch."""
+    sources: list[list[int]]
+    """Of these rows, the numbers of the sources in `Vectors.sources`."""
 
 
 @dataclass(frozen=True)
 class _Placed:
     row: PackedRow
-    epoch: float
-    segment: str
-    place: int
+    at: Place
 
 
 def batches(
@@ -69,39 +69,24 @@ def batches(
 
 def validation_batches(vectors: Vectors, *, micro_rows: int, capacity: int, rank: int, world: int) -> Iterator[Batch]:
     """Every held-out row once, split evenly; ranks get the same number of micro-batches."""
-    rows = [
-        _Placed(row, 0, segment.path, place)
+    rows = (
+        _Placed(row, Place(segment, place, 0, 0.0))
         for segment in vectors.validation
         for place, row in enumerate(read_rows(vectors, segment))
-    ]
-    size = micro_rows * world
-    for start in range(0, len(rows), size):
-        yield _batch(rows[start : start + size], micro_rows=micro_rows, capacity=capacity, rank=rank, world=world)
+    )
+    while step := list(islice(rows, micro_rows * world)):
+        yield _batch(step, micro_rows=micro_rows, capacity=capacity, rank=rank, world=world)
 
 
 def _rows(vectors: Vectors, seed: int, start: int, detours: Detours) -> Iterator[_Placed]:
-    """The global order of rows, epoch after epoch, from a cursor on; segments before it are not read."""
-    epoch = cursor = 0
-    if not detours.all:
-        epoch = start // vectors.num_rows
-        cursor = epoch * vectors.num_rows
-    while True:
-        before, done = cursor, 0
-        for index in np.random.default_rng((seed, epoch)).permutation(len(vectors.train)):
-            segment = vectors.train[index]
-            order = np.random.default_rng((seed, epoch, int(index))).permutation(segment.rows).tolist()
-            taken = places_in_order(order, segment.path, cursor, detours)
-            skip = max(0, start - cursor)
-            if skip < len(taken):
-                rows = list(read_rows(vectors, segment))
-                for number, (nth, place) in enumerate(taken[skip:], cursor + skip):
-                    row = _without(rows[place], detours.samples_out(segment.path, place, number))
-                    yield _Placed(row, epoch + (done + nth + 1) / vectors.num_rows, segment.path, place)
-            cursor += len(taken)
-            done += segment.rows
-        if cursor == before:
-            raise TrainingError("no row is left to learn from: all of them are left out")
-        epoch += 1
+    """The rows from a cursor on; segments before it are not read."""
+    opened: dict[int, tuple[str, OpenSegment]] = {}
+    for at in rows_in_order(vectors, seed, start, detours):
+        path, rows = opened.get(at.segment.source, (None, None))
+        if rows is None or path != at.segment.path:
+            rows = OpenSegment(vectors, at.segment)
+            opened[at.segment.source] = at.segment.path, rows
+        yield _Placed(_without(rows[at.place], detours.samples_out(at.segment.path, at.place, at.cursor)), at)
 
 
 def _without(row: PackedRow, out: Samples) -> PackedRow:
@@ -125,9 +110,10 @@ def _batch(step: list[_Placed], *, micro_rows: int, capacity: int, rank: int, wo
         micro_batches,
         tokens=sum(len(placed.row.ids) for placed in step),
         target_tokens=sum(placed.row.num_targets for placed in step),
-        epoch=step[-1].epoch,
-        segment=step[0].segment,
-        addresses=[[(placed.segment, placed.place) for placed in part] for part, _ in parts],
+        epoch=step[-1].at.epoch,
+        segment=step[0].at.segment.path,
+        addresses=[[(placed.at.segment.path, placed.at.place) for placed in part] for part, _ in parts],
+        sources=[[placed.at.segment.source for placed in part] for part, _ in parts],
     )
 
 

@@ -4,7 +4,7 @@ A detour holds from a row cursor on, so what was done before it is what it was, 
 seed and the detours alone: the same on any number of ranks, and a run goes on exactly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,3 @@ def read_detours(run_dir: Path) -> Detours:
         if "detour" in entry:
             detours = detours.with_one_more(Detour.from_json(entry["detour"]))
     return detours
-
-
-def places_in_order(order: Sequence[int], segment: str, cursor: int, detours: Detours) -> list[tuple[int, int]]:
-    """A segment's (index in its order, place) that are taken when its turn comes at `cursor`."""
-    taken: list[tuple[int, int]] = []
-    for index, place in enumerate(order):
-        if not detours.leaves_out(segment, place, cursor + len(taken)):
-            taken.append((index, place))
-    return taken

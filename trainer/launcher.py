@@ -10,22 +10,21 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer, load_chat_tokenizer
+from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import ConfigError, TrainConfig, load_config
 from trainer.cure import CannotCureError, Patient, cure
 from trainer.dialogues import DialogueError
 from trainer.faults import Fault
+from trainer.nodes import Node, announce, await_attempt, this_node
 from trainer.rank import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 from trainer.ranks import run_ranks
 from trainer.records import TrainingError, drop_torn_line, event, write_json
 from trainer.run_lock import RunLock
 from trainer.schedule import resolve
-from trainer.vectors import CODE_VERSION, Vectors, vectorise
+from trainer.scratch_tokenizer import scratch_tokenizer
+from trainer.vectorising import CODE_VERSION, cache_root, vectorise
+from trainer.vectors import Vectors, hand_over
 from trainer.version import DatasetVersion, check_bounds, open_version
-
-END_OF_TEXT = "<|endoftext|>"
 
 
 def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
@@ -43,6 +42,9 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
         from trainer.model import check_base
 
         check_base(Path(config.model.base), config.row_tokens)
+    node = this_node(config)
+    if node.rank > 0:
+        return _follow(run_dir, node)
     RunLock(run_dir).own()
     if _finished(run_dir):
         return EXIT_SUCCEEDED
@@ -52,7 +54,7 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
         config, vectors = _prepare(config, version, run_dir)
     except (TrainingError, OSError) as error:
         return _fail(run_dir, str(error))
-    return _run(run_dir, config, version, vectors)
+    return _run(run_dir, config, node, version, vectors)
 
 
 def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> tuple[TrainConfig, Vectors]:
@@ -60,6 +62,7 @@ def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> tup
     chat = open_tokenizer(config, version, run_dir / "tokenizer")
     with _progress() as on_progress:
         vectors = vectorise(version, chat, config, processes=len(os.sched_getaffinity(0)), on_progress=on_progress)
+    hand_over(vectors, run_dir)
     segment_tokens = {"segment_tokens": vectors.segment_tokens}
     config = config.model_copy(update={"data": config.data.model_copy(update=segment_tokens)})
     _tell(chat, vectors, run_dir)
@@ -67,7 +70,7 @@ def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> tup
         raise TrainingError("no reply to learn: no target token is left in the version under these settings")
     resolved = resolve(config, num_rows=vectors.num_rows, num_gpus=_num_gpus(), sample_tokens=vectors.sample_tokens)
     write_json(run_dir / "config.json", resolved.model_dump(mode="json"))
-    world_size = resolved.run.nproc
+    world_size = int(resolved.run.nproc) * resolved.run.nnodes
     manifest = {
         "data_digest": version.digest,
         "talkmill": installed("talkmill"),
@@ -106,32 +109,9 @@ def open_tokenizer(config: TrainConfig, version: DatasetVersion, folder: Path) -
                 raise ConfigError(f"model.base: {error}") from None
         else:
             assert config.model.scratch is not None
-            train_tokenizer(_texts(version), config.model.scratch.sizes["vocab_size"]).save(folder)
+            size = config.model.scratch.sizes["vocab_size"]
+            scratch_tokenizer(version, size, cache_root(version, config)).save(folder)
     return load_chat_tokenizer(str(folder))
-
-
-def train_tokenizer(texts: Iterator[str], vocab_size: int) -> ChatTokenizer:
-    """A byte-level BPE with ChatML's markers; the same text gives the same tokenizer."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT, *CHATML_TOKENS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        max_token_length=16,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    config = {"eos_token": CHATML_TOKENS[1], "pad_token": END_OF_TEXT}
-    return ChatTokenizer("scratch", tokenizer.to_str(), config, None)
-
-
-def _texts(version: DatasetVersion) -> Iterator[str]:
-    for conversation in version.conversations():
-        for message in conversation.messages:
-            yield message["content"]
 
 
 def _tell(chat: ChatTokenizer, vectors: Vectors, run_dir: Path) -> None:
@@ -149,12 +129,13 @@ def _tell(chat: ChatTokenizer, vectors: Vectors, run_dir: Path) -> None:
     event(run_dir, "token vectors reused" if vectors.reused else "token vectors made", **splits, **vectors.facts)
 
 
-def _run(run_dir: Path, config: TrainConfig, version: DatasetVersion, vectors: Vectors) -> int:
+def _run(run_dir: Path, config: TrainConfig, node: Node, version: DatasetVersion, vectors: Vectors) -> int:
     """Runs the ranks to the run's end, and again after each fault that can be cured."""
     while True:
-        ended = run_ranks(run_dir, config)
+        announce(run_dir)
+        ended = run_ranks(run_dir, config, node)
         if (result := _result(run_dir)) is not None:
-            return EXIT_SUCCEEDED if result["status"] == "succeeded" else EXIT_INTERRUPTED
+            return _status(result)
         if ended.interrupted:  # before the loop began: nothing was done that a checkpoint could hold
             return EXIT_INTERRUPTED
         fault = ended.fault or Fault("stop", "the processes ended without a result", 0)
@@ -162,9 +143,25 @@ def _run(run_dir: Path, config: TrainConfig, version: DatasetVersion, vectors: V
         try:
             if fault.kind == "cache":
                 vectors = vectorise(version, load_chat_tokenizer(str(run_dir / "tokenizer")), config)
+                hand_over(vectors, run_dir)
             cure(Patient(run_dir, config, vectors, time.time()), fault)
         except (CannotCureError, TrainingError, OSError) as error:
             return _fail(run_dir, str(error))
+
+
+def _follow(run_dir: Path, node: Node) -> int:
+    """Runs this machine's ranks whenever the first machine begins an attempt, until it says how the run ended."""
+    attempt = None
+    while (attempt := await_attempt(run_dir, attempt)) is not None:
+        ended = run_ranks(run_dir, load_config(run_dir / "config.json"), node)
+        if ended.interrupted:
+            return EXIT_INTERRUPTED
+    return _status(_result(run_dir))
+
+
+def _status(result: dict[str, str] | None) -> int:
+    statuses = {"succeeded": EXIT_SUCCEEDED, "interrupted": EXIT_INTERRUPTED}
+    return statuses.get(result["status"], EXIT_FAILED) if result is not None else EXIT_FAILED
 
 
 def _fail(run_dir: Path, reason: str) -> int:

@@ -10,8 +10,7 @@ from trainer.chat_tokenizer import load_chat_tokenizer
 from trainer.config import load_config
 from trainer.faults import report
 from trainer.run_lock import RunLock, die_with_launcher
-from trainer.vectors import vectorise
-from trainer.version import open_version
+from trainer.vectors import take_over
 
 EXIT_SUCCEEDED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
 
@@ -33,8 +32,7 @@ def main(run_dir: Path) -> int:
     try:
         config = load_config(run_dir / "config.json")
         chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
-        vectors = vectorise(open_version(config.data.version), chat, config)
-        outcome = train(config, vectors, chat, run_dir, beacon)
+        outcome = train(config, take_over(run_dir), chat, run_dir, beacon)
     except Exception as error:
         logging.exception("rank %d", rank)
         report(run_dir, rank, error, read_beats(run_dir).get(rank))

@@ -17,8 +17,7 @@ from trainer.loss import LanguageModelLoss
 from trainer.model import build, load_structure
 from trainer.parallel import full, shard, this_device
 from trainer.probe import NUM_CONTROLS, Suspect, Task, Trial
-from trainer.vectors import vectorise
-from trainer.version import open_version
+from trainer.vectors import take_over
 
 Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -33,7 +32,7 @@ class Rows:
         torch.set_num_threads(1)  # threads do not come along into a copy
         self._config = load_config(run_dir / "config.json")
         chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
-        self._vectors = vectorise(open_version(self._config.data.version), chat, self._config)
+        self._vectors = take_over(run_dir)
         self._detours = read_detours(run_dir)
         self._task = task
         self._tensors: dict[tuple[str, int], Tensors] = {}

@@ -1,18 +1,21 @@
-"""Reading a dataset version: its manifest and its conversations."""
+"""Reading a dataset version: its manifest and its conversations, all of them or a slice by tags."""
 
 import hashlib
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
-from itertools import accumulate, zip_longest
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainer.config import ConfigError
 from trainer.dialogues import Message
+from trainer.slices import Where, matches
 
 FORMAT = "talkmill.version/1"
 COLUMNS = ["id", "conversation_id", "window", "messages", "user", "cut_replies"]
@@ -38,20 +41,22 @@ class DatasetVersion:
 
     manifest: dict[str, Any]
     folder: Path
+    field: str = "data.version"
+    """The setting that names it, for what is said of it."""
 
     @property
     def digest(self) -> str:
         """Identifies the version's content."""
         return str(self.manifest["digest"])
 
-    def conversations(self) -> Iterator[Conversation]:
-        """All kept rows, in order; memory is bounded by a part.
+    def conversations(self, where: Where = ()) -> Iterator[Conversation]:
+        """The kept rows, in order; memory is bounded by a part.
 
         Raises:
             ConfigError: a segment is damaged.
         """
-        for part in self.parts():
-            yield from read_part(self.folder, part)
+        for part in self.parts(where):
+            yield from read_part(part)
 
     def find(self, rows: Set[str]) -> Iterator[Conversation]:
         """The kept rows with these ids, in order.
@@ -60,72 +65,116 @@ class DatasetVersion:
             ConfigError: a segment is damaged.
         """
         for part in self.parts():
-            names = _read(self.folder / part.segment, ["id"], part.start, part.rows)["id"].to_pylist()
+            names = part.read(["id"])["id"].to_pylist()
             if places := [place for place, name in enumerate(names) if name in rows]:
-                table = _read(self.folder / part.segment, COLUMNS, part.start, part.rows)
-                for row in table.take(places).to_pylist():
+                for row in part.read(COLUMNS).take(places).to_pylist():
                     yield _conversation(row, has_later_window=False)
 
-    def parts(self) -> list["SegmentPart"]:
-        """The version in parts of equal size, in order."""
+    def parts(self, where: Where = ()) -> list["SegmentPart"]:
+        """The version, or a slice of it, in parts of equal size, in order."""
         return [
-            SegmentPart(segment["path"], segment["sha256"], start, min(PART_ROWS, segment["rows"] - start))
+            SegmentPart(
+                self.folder, segment["path"], segment["sha256"], start, min(PART_ROWS, segment["rows"] - start),
+                tuple(sorted(set(where))), self.field,
+            )
             for segment in self.manifest["segments"]
             for start in range(0, segment["rows"], PART_ROWS)
-        ]
+        ]  # fmt: skip
 
-    def conversations_and_groups(self) -> Iterator[tuple[list[str], list[str]]]:
-        """Of each segment, every row's conversation and group."""
-        for segment in self.manifest["segments"]:
-            table = _read(self.folder / segment["path"], ["conversation_id", "user"])
+    def names(self, where: Where = ()) -> Iterator[tuple[list[str], list[str]]]:
+        """Of each segment, the conversations of its rows and their groups."""
+        for path in self._paths("segments"):
+            table = _read(self.folder / path, self.field, ["conversation_id", "user"])
+            table = table.filter(matches(table["user"], where)) if where else table
             names = table["conversation_id"].to_pylist()
-            yield names, [_group(name, user) for name, user in zip(names, table["user"].to_pylist(), strict=True)]
+            users = pc.struct_field(table["user"], "id").to_pylist()
+            yield names, [group_of(name, user) for name, user in zip(names, users, strict=True)]
 
-    def check_segment(self, path: str) -> None:
-        """Compares a segment with its checksum.
+    def dropped_names(self) -> Iterator[list[str]]:
+        """Of each segment, the conversations that curation dropped."""
+        for path in self._paths("dropped"):
+            yield _read(self.folder / path, self.field, ["conversation_id"])["conversation_id"].to_pylist()
 
-        Raises:
-            ConfigError: it is missing, or another one.
-        """
-        (wanted,) = {segment["sha256"] for segment in self.manifest["segments"] if segment["path"] == path}
-        try:
-            with (self.folder / path).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ConfigError(f"data.version: cannot read {path}: {error.strerror}") from None
-        if found != wanted:
-            raise ConfigError(f"data.version: {path} is not what the manifest says it is: damaged or exchanged")
+    def texts(self, *, max_chars: int) -> Iterator[str]:
+        """What messages say: of every row, or of one in so many that it is about `max_chars` characters."""
+        paths = self._paths("segments")
+        chars = sum(
+            pc.sum(_read(self.folder / path, self.field, ["characters"])["characters"]).as_py() or 0 for path in paths
+        )
+        every, before = max(1, -(-chars // max_chars)), 0
+        for part in self.parts():
+            places = list(range(-before % every, part.rows, every))
+            before += part.rows
+            if places:
+                for messages in part.read(["messages"])["messages"].take(places).to_pylist():
+                    yield from (message["content"] for message in messages)
+
+    def _paths(self, kind: str) -> list[str]:
+        return [part["path"] for part in self.manifest.get(kind, ())]
 
 
 @dataclass(frozen=True)
 class SegmentPart:
-    """Consecutive rows of one segment of a version."""
+    """Consecutive rows of one segment of a version, or those of them that meet conditions."""
 
+    folder: Path
     segment: str
     sha256: str
     start: int
     rows: int
+    where: tuple[str, ...] = ()
+    field: str = "data.version"
 
     @property
     def name(self) -> str:
         """Says what is in it, by content: another version with this segment has the same part."""
-        return f"{self.sha256[:32]}-{self.start:08d}"
+        slice_name = f"-{hashlib.sha256(orjson.dumps(self.where)).hexdigest()[:16]}" if self.where else ""
+        return f"{self.sha256[:32]}-{self.start:08d}{slice_name}"
+
+    def read(self, columns: list[str]) -> pa.Table:
+        """Columns of the rows, whether they meet the conditions or not.
+
+        Raises:
+            ConfigError: the segment cannot be read.
+        """
+        return _read(self.folder / self.segment, self.field, columns, self.start, self.rows)
+
+    def check(self) -> None:
+        """Compares the segment with its checksum.
+
+        Raises:
+            ConfigError: it is missing, or another one.
+        """
+        try:
+            with (self.folder / self.segment).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigError(f"{self.field}: cannot read {self.segment}: {error.strerror}") from None
+        if found != self.sha256:
+            reason = f"{self.segment} is not what the manifest says it is: damaged or exchanged"
+            raise ConfigError(f"{self.field}: {reason}")
 
 
-def read_part(folder: Path, part: SegmentPart) -> Iterator[Conversation]:
+def read_part(part: SegmentPart) -> Iterator[Conversation]:
     """A part's rows, in order.
 
     Raises:
         ConfigError: the segment cannot be read.
     """
-    rows = _read(folder / part.segment, COLUMNS, part.start, part.rows + 1).to_pylist()
-    for row, following in zip_longest(rows[: part.rows], rows[1 : part.rows + 1]):
-        goes_on = following is not None and following["window"] > row["window"] > 0
-        yield _conversation(row, has_later_window=goes_on)
+    is_in = np.ones(part.rows, np.bool_)
+    if part.where:
+        is_in = matches(part.read(["user"])["user"], part.where)
+        if not is_in.any():
+            return
+    path = part.folder / part.segment
+    windows = _read(path, part.field, ["window"], part.start, part.rows + 1)["window"].to_pylist()
+    goes_on = [later > window > 0 for window, later in pairwise([*windows, 0])]
+    for place, row in zip(np.flatnonzero(is_in), part.read(COLUMNS).filter(pa.array(is_in)).to_pylist(), strict=True):
+        yield _conversation(row, has_later_window=goes_on[place])
 
 
-def open_version(manifest: str) -> DatasetVersion:
-    """Opens a version by its manifest's path.
+def open_version(manifest: str, field: str = "data.version") -> DatasetVersion:
+    """Opens a version by its manifest's path, which the setting `field` gives.
 
     Raises:
         ConfigError: there is none, or it is of another format.
@@ -136,10 +185,10 @@ def open_version(manifest: str) -> DatasetVersion:
     try:
         body = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError):
-        raise ConfigError(f"data.version: no manifest of a dataset version at {path}") from None
+        raise ConfigError(f"{field}: no manifest of a dataset version at {path}") from None
     if not isinstance(body, dict) or body.get("format") != FORMAT:
-        raise ConfigError(f"data.version: {path} is not of the format {FORMAT}")
-    return DatasetVersion(body, path.parent)
+        raise ConfigError(f"{field}: {path} is not of the format {FORMAT}")
+    return DatasetVersion(body, path.parent, field)
 
 
 def check_bounds(version: DatasetVersion, max_source_length: int, max_target_length: int) -> None:
@@ -149,12 +198,13 @@ def check_bounds(version: DatasetVersion, max_source_length: int, max_target_len
         ConfigError: naming the field.
     """
     bounds = version.manifest["bounds"]
+    which = "the version" if version.field == "data.version" else version.field
     for name, wanted in (("max_source_length", max_source_length), ("max_target_length", max_target_length)):
         if bounds is not None and wanted > bounds[name]:
-            raise ConfigError(f"data.{name}: the version was truncated to {bounds[name]}, {wanted} is beyond it")
+            raise ConfigError(f"data.{name}: {which} was truncated to {bounds[name]}, {wanted} is beyond it")
 
 
-def _read(path: Path, columns: list[str], start: int = 0, rows: int | None = None) -> pa.Table:
+def _read(path: Path, field: str, columns: list[str], start: int = 0, rows: int | None = None) -> pa.Table:
     """Some rows of a Parquet file, of which only the row groups that hold them are read."""
     try:
         with pq.ParquetFile(path) as file:
@@ -165,16 +215,16 @@ def _read(path: Path, columns: list[str], start: int = 0, rows: int | None = Non
             table = file.read_row_groups(wanted, columns, use_threads=False)
             return table.slice(start - firsts[wanted[0]] if wanted else 0, end - start)
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"data.version: cannot read {path.name}: {error}") from None
+        raise ConfigError(f"{field}: cannot read {path.name}: {error}") from None
 
 
 def _conversation(row: dict[str, Any], *, has_later_window: bool) -> Conversation:
-    group = _group(row["conversation_id"], row["user"])
+    group = group_of(row["conversation_id"], (row["user"] or {}).get("id"))
     for place in row.get("cut_replies") or ():
         row["messages"][place]["cut"] = True
     return Conversation(row["id"], row["conversation_id"], group, row["messages"], has_later_window)
 
 
-def _group(conversation_id: str, user: dict[str, Any] | None) -> str:
-    user_id = (user or {}).get("id")
+def group_of(conversation_id: str, user_id: str | None) -> str:
+    """Who must not be split between training and validation: the user, else the conversation."""
     return f"user:{user_id}" if user_id else f"conversation:{conversation_id}"

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.inspection import inspect
-from trainer.launcher import train_tokenizer
+from trainer.scratch_tokenizer import train_tokenizer
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 THEIRS = {

@@ -12,7 +12,8 @@ from curation.recipe import parse_recipe
 from trainer.batches import Batch, batches
 from trainer.chat_tokenizer import load_chat_tokenizer
 from trainer.config import TrainConfig, parse_config
-from trainer.vectors import Vectors, read_rows, vectorise
+from trainer.vectorising import vectorise
+from trainer.vectors import Vectors, read_rows
 from trainer.version import open_version
 
 ROWS_PER_STEP, CAPACITY = 7, 192

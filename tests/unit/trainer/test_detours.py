@@ -16,7 +16,8 @@ from trainer.chat_tokenizer import load_chat_tokenizer
 from trainer.config import parse_config
 from trainer.detours import RECOVERIES, Detour, Detours, read_detours
 from trainer.records import TrainingError, append_line
-from trainer.vectors import Vectors, read_rows, vectorise
+from trainer.vectorising import vectorise
+from trainer.vectors import Vectors, read_rows
 from trainer.version import open_version
 
 CAPACITY, SEED = 192, 5

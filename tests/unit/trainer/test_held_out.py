@@ -12,7 +12,8 @@ from curation.recipe import parse_recipe
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import TrainConfig, parse_config
 from trainer.held_out import Reply, choose_replies, most_frequent_replies, sample_names
-from trainer.vectors import Vectors, vectorise
+from trainer.vectorising import vectorise
+from trainer.vectors import Vectors
 from trainer.version import DatasetVersion, open_version
 
 NUM = 120

@@ -54,7 +54,7 @@ def test_the_last_reply_of_a_split_conversation_is_one(version: DatasetVersion, 
     assert [row.has_later_window for row in windows] == [True] * (len(windows) - 1) + [False]
     data = Data(version="m", targets=targets, max_source_length=128, max_target_length=40)
     chat = load_chat_tokenizer("deepseek")
-    made = tokenise(version, chat, data, tmp_path)
+    made = tokenise(version.parts(), chat, data, tmp_path)
     (piece,) = made.pieces
     samples = piece.open(made.folder)["id"].to_pylist()
     if targets == "last":

@@ -22,7 +22,8 @@ from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import ConfigError, TrainConfig, parse_config
 from trainer.dialogues import Lengths, encode_window, make_windows
 from trainer.records import TrainingError
-from trainer.vectors import Vectors, read_rows, read_samples, vectorise
+from trainer.vectorising import vectorise
+from trainer.vectors import Vectors, read_rows, read_samples
 from trainer.version import DatasetVersion, open_version
 
 
@@ -153,7 +154,7 @@ def test_work_that_was_killed_goes_on_where_it_was(
     slow = (
         "import sys, time, trainer.version, trainer.token_cache as cache\n"
         "from pathlib import Path\nfrom trainer.config import load_config\n"
-        "from trainer.chat_tokenizer import load_chat_tokenizer\nfrom trainer.vectors import vectorise\n"
+        "from trainer.chat_tokenizer import load_chat_tokenizer\nfrom trainer.vectorising import vectorise\n"
         "trainer.version.PART_ROWS = 100\n"
         "vectorise(trainer.version.open_version(sys.argv[1]), load_chat_tokenizer('deepseek'), "
         "load_config(Path(sys.argv[2])), on_progress=lambda *_: time.sleep(0.3))\n"
