@@ -66,10 +66,9 @@ def read_beats(run_dir: Path) -> dict[int, Beat]:
     return beats
 
 
-def forget_beats(run_dir: Path) -> None:
-    """Removes what earlier ranks told."""
-    for path in (run_dir / FOLDER).glob("*.beacon"):
-        path.unlink()
+def forget_beat(run_dir: Path, rank: int) -> None:
+    """Removes what an earlier rank of this number told."""
+    _path(run_dir, rank).unlink(missing_ok=True)
 
 
 def _path(run_dir: Path, rank: int) -> Path:

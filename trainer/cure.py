@@ -82,8 +82,10 @@ def _check_restarts(run: Patient, fault: Fault, past: list[dict[str, Any]]) -> N
     """So many restarts in a row without a step that no attempt before had reached end the run."""
     if fault.kind == "stop":
         raise CannotCureError(fault.reason)
+    if fault.kind == "out_of_memory":
+        return  # halving ends by itself
     furthest, idle = -1, 0
-    for step in [*(entry["step"] for entry in past), fault.step]:
+    for step in [*(entry["step"] for entry in past if "micro_tokens" not in entry), fault.step]:
         idle = 0 if step > furthest else idle + 1
         furthest = max(furthest, step)
     allowed = run.config.recovery.max_restarts
@@ -111,7 +113,10 @@ def _choose(run: Patient, fault: Fault) -> Choice:
 
 def _halve_micro_batch(run: Patient) -> dict[str, Any]:
     least = run.config.row_tokens
-    rows = micro_tokens(run.run_dir, run.config) // least
+    in_a_step = -(
+        -Schedule.of(run.config, run.vectors.num_rows).full_rows // (int(run.config.run.nproc) * run.config.run.nnodes)
+    )
+    rows = min(micro_tokens(run.run_dir, run.config) // least, in_a_step)
     if rows < 2:
         reason = (
             f"out of memory with one row of {least} tokens a micro-batch: shorten data.max_source_length or "

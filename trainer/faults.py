@@ -69,10 +69,9 @@ def read_reports(run_dir: Path) -> dict[int, Report]:
     return {int(path.name.split(".")[0]): Report(**json.loads(path.read_text("utf-8"))) for path in paths}
 
 
-def forget_reports(run_dir: Path) -> None:
-    """Removes what earlier ranks told."""
-    for path in (run_dir / FOLDER).glob("*.fault.json"):
-        path.unlink()
+def forget_report(run_dir: Path, rank: int) -> None:
+    """Removes what an earlier rank of this number told."""
+    (run_dir / FOLDER / f"{rank}.fault.json").unlink(missing_ok=True)
 
 
 def diagnose(

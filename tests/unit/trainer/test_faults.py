@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.beacon import Beacon, Beat, Phase, forget_beats, read_beats
+from trainer.beacon import Beacon, Beat, Phase, forget_beat, read_beats
 from trainer.config import ConfigError
-from trainer.faults import Report, diagnose, forget_reports, read_reports, report
+from trainer.faults import Report, diagnose, forget_report, read_reports, report
 from trainer.records import DamagedCacheError, DamagedCheckpointError, FaultError, TrainingError
 
 IN_STEP = Beat(1, Phase.STEP, 7, 0, 0.0)
@@ -38,7 +38,7 @@ def test_a_rank_tells_what_its_end_was(tmp_path: Path, error: Exception, beat: B
     report(tmp_path, 1, error, beat)
     assert read_reports(tmp_path)[1].kind == kind
     assert read_reports(tmp_path)[1].step == beat.step
-    forget_reports(tmp_path)
+    forget_report(tmp_path, 1)
     assert read_reports(tmp_path) == {}
 
 
@@ -74,5 +74,5 @@ def test_where_a_rank_was_outlives_the_rank(tmp_path: Path) -> None:
     assert (beat.phase, beat.step, beat.micro) == (Phase.STEP, 12, 4)
     Beacon(tmp_path, 0)
     assert read_beats(tmp_path)[0].pid == os.getpid()
-    forget_beats(tmp_path)
-    assert read_beats(tmp_path) == {}
+    forget_beat(tmp_path, 3)
+    assert list(read_beats(tmp_path)) == [0]

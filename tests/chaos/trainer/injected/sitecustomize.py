@@ -22,7 +22,7 @@ def harm(losses, ids_BT, decode):
     for row, ids in enumerate(ids_BT.tolist()):
         text = decode(ids)
         for marker, kind in HARMS.items():
-            if marker in text:
+            if marker in text or marker == "*":
                 if kind == "segfault":
                     ctypes.string_at(0)
                 elif kind == "exit":
@@ -31,9 +31,9 @@ def harm(losses, ids_BT, decode):
                     time.sleep(10_000)
                 elif kind == "exception":
                     raise ValueError("a harmful record")
-                elif kind == "out_of_memory":
+                elif kind == "no_room" and len(ids_BT) > 1:
                     raise MemoryError
-                scale[row] = {"nan": float("nan"), "explode": 1e4}[kind]
+                scale[row] = {"nan": float("nan"), "explode": 1e4}.get(kind, 1.0)
     return losses * scale
 
 

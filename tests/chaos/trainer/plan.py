@@ -1,0 +1,257 @@
+"""What is done to runs of the trainer, and what must come of it.
+
+Each plays one run on a version with harmful conversations, beside the same run on a version without them.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+from chaos.trainer.runs import STEPS, Finished, Run, lines, make_version
+
+CLEAN_MARGIN = 0.2
+"""Mean loss of the last steps may be so far from the clean run's."""
+Process = subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run and what must come of it."""
+
+    run: Run
+    harmful: tuple[str, ...] = ()
+    """Conversations in the version, named after what they say."""
+    kinds: tuple[str, ...] = ()
+    """Faults that must be told, in their order; empty where only the end counts."""
+    left_out: frozenset[str] = frozenset()
+    """Conversations at fault that must be found, and none beside them."""
+    fails: str | None = None
+    """What the error says where the run must not go on."""
+    before: Callable[[Path, Path], None] | None = None
+    """Is called with the run's folder and the manifest before the run that is judged."""
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    fault: str
+    detected: str
+    checkpoint: str
+    records: int
+    steps_repeated: int
+    seconds_lost: float
+    loss: float | None
+    lost: str | None = None
+
+
+def play(name: str, scenario: Scenario, folder: Path, clean: Finished) -> Row:
+    """Plays a scenario and judges it; what is wrong is the row's `lost`."""
+    manifest = make_version(folder / "with", scenario.harmful)
+    if scenario.before is not None:
+        scenario.before(folder / "run", manifest)
+    finished = scenario.run.finish(folder / "run", manifest)
+    found = finished.recoveries
+    loss = _last_loss(finished) if finished.metrics else None
+    return Row(
+        fault=name,
+        detected="; ".join(entry["reason"] for entry in found) or finished.result["error"] or "",
+        checkpoint=", ".join(str(entry["checkpoint"]["step"]) for entry in found),
+        records=len(finished.records_left_out),
+        steps_repeated=sum(entry["steps_repeated"] for entry in found),
+        seconds_lost=round(sum(entry["seconds_lost"] for entry in found), 1),
+        loss=loss,
+        lost=_wrong(scenario, finished, clean),
+    )
+
+
+def _wrong(scenario: Scenario, finished: Finished, clean: Finished) -> str | None:
+    """The first thing that is not as it must be."""
+    kinds = tuple(entry["kind"] for entry in finished.recoveries)
+    if scenario.fails is not None:
+        error = finished.result["error"] or ""
+        failed = finished.status == 1 and finished.result["status"] == "failed"
+        return None if failed and scenario.fails in error else f"did not fail as it must: {finished.result}"
+    if finished.status != 0 or finished.result["status"] != "succeeded":
+        return f"status {finished.status}: {finished.log[-1500:]}"
+    if [line["step"] for line in finished.metrics] != list(range(1, STEPS + 1)):
+        return f"steps {[line['step'] for line in finished.metrics]}"
+    if scenario.kinds and kinds != scenario.kinds:
+        return f"told {kinds}"
+    if finished.records_left_out != scenario.left_out:
+        return f"left out {finished.records_left_out}"
+    apart = abs(_last_loss(finished) - _last_loss(clean))
+    return f"the loss is {apart:.3f} from the clean run's" if apart > CLEAN_MARGIN else None
+
+
+def _last_loss(finished: Finished) -> float:
+    return float(sum(line["loss"] for line in finished.metrics[-5:]) / 5)
+
+
+def ranks(process: Process) -> list[psutil.Process]:
+    """The run's rank processes."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if "trainer.rank" in child.cmdline():
+                    found.append(child)
+    return found
+
+
+def kill_ranks(times: int, seed: int, *, everyone: bool) -> Callable[[Process, Path], None]:
+    """Kills one rank or all of them at random moments, each time after a step was done."""
+
+    def disturb(process: Process, run_dir: Path) -> None:
+        rng = random.Random(seed)
+        for _ in range(times):
+            _await_steps(process, run_dir, rng.randint(1, 4))
+            time.sleep(rng.uniform(0, 0.3))
+            victims = ranks(process)
+            for victim in victims if everyone else victims[:1]:
+                with suppress(psutil.NoSuchProcess):
+                    victim.kill()
+            psutil.wait_procs(victims, timeout=30)
+
+    return disturb
+
+
+def stop_a_rank(process: Process, run_dir: Path) -> None:
+    """Freezes a rank for good."""
+    _await_steps(process, run_dir, 6)
+    for victim in ranks(process)[-1:]:
+        victim.suspend()
+
+
+def damage_the_cache(process: Process, run_dir: Path) -> None:
+    """Overwrites files of the token cache while the run reads them."""
+    _await_steps(process, run_dir, 2)
+    for path in (run_dir.parent / "cache").rglob("*.arrow"):
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            file.write(b"\xff" * 64)
+
+
+def _await_steps(process: Process, run_dir: Path, more: int) -> None:
+    path = run_dir / "metrics.jsonl"
+    wanted = len(lines(path)) + more
+    while process.poll() is None and len(lines(path)) < min(wanted, STEPS - 1):
+        time.sleep(0.02)
+
+
+def damaged_checkpoint(folder: Path, manifest: Path) -> None:
+    """A run that was stopped, and whose newest checkpoint a disk then spoiled."""
+
+    def stop(process: Process, run_dir: Path) -> None:
+        _await_steps(process, run_dir, 12)
+        process.send_signal(signal.SIGTERM)
+
+    stopped = Run(disturb=stop).finish(folder, manifest)
+    assert stopped.status == 75, stopped.log
+    newest = max((folder / "run" / "checkpoints").glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
+    for path in newest.glob("*.distcp"):
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            file.write(os.urandom(4096))
+
+
+def impossible_ids(marker: str) -> Callable[[Path, Path], None]:
+    """A conversation's token ids in the cache lie beyond the vocabulary, and the checksums agree."""
+
+    def before(folder: Path, manifest: Path) -> None:
+        def stop(process: Process, run_dir: Path) -> None:
+            _await_steps(process, run_dir, 1)
+            process.send_signal(signal.SIGTERM)
+
+        stopped = Run(disturb=stop).finish(folder, manifest)
+        assert stopped.status == 75, stopped.log
+        assert _spoil(folder / "cache", marker), "the conversation is not in the cache"
+
+    return before
+
+
+def _spoil(cache: Path, conversation: str) -> bool:
+    """Rewrites files of the cache and their summaries."""
+    import hashlib
+
+    found = False
+    for path in cache.rglob("*.arrow"):
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        if "conversation_id" not in table.column_names:
+            continue
+        names = table["conversation_id"].to_pylist()
+        if conversation not in names:
+            continue
+        ids = table["ids"].to_pylist()
+        ids[names.index(conversation)][3] = 1_000_000
+        column = pa.chunked_array([pa.array(ids, table.schema.field("ids").type)])
+        table = table.set_column(table.schema.get_field_index("ids"), table.schema.field("ids"), column)
+        before = hashlib.sha256(path.read_bytes()).hexdigest()
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table.combine_chunks())
+        after = hashlib.sha256(path.read_bytes()).hexdigest()
+        for summary in cache.rglob("*.json"):
+            summary.write_text(summary.read_text("utf-8").replace(before, after), "utf-8")
+        found = True
+    return found
+
+
+def _of_one(kind: str, told: str, **changes: Any) -> Scenario:
+    return Scenario(Run({"毒蘑菇": kind}, changes), ("毒蘑菇",), (told,), frozenset({"毒蘑菇"}))
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "a record that segfaults": _of_one("segfault", "crash"),
+    "a record that ends the process": _of_one("exit", "exception"),
+    "a record that raises": _of_one("exception", "exception"),
+    "a record that gives NaN": _of_one("nan", "nonfinite"),
+    "a record that hangs": _of_one("hang", "hang"),
+    "token ids out of range": Scenario(
+        Run(), ("毒蘑菇",), ("exception",), frozenset({"毒蘑菇"}), before=impossible_ids("毒蘑菇")
+    ),
+    "a segment whose norm explodes": Scenario(
+        Run({"毒": "explode"}, {"recovery": {"grad_norm_limit": 50.0}}),
+        tuple(f"毒{name}" for name in ("蘑菇", "蛇", "药", "草")),
+        (),
+        frozenset(f"毒{name}" for name in ("蘑菇", "蛇", "药", "草")),
+    ),
+    "two bad segments": Scenario(
+        Run({"毒蘑菇": "segfault", "毒蛇": "nan"}), ("毒蘑菇", "毒蛇"), (), frozenset({"毒蘑菇", "毒蛇"})
+    ),
+    "a corrupt file of the token cache": Scenario(Run(disturb=damage_the_cache), (), ("cache",)),
+    "a checkpoint that is damaged": Scenario(Run(), (), ("checkpoint",), before=damaged_checkpoint),
+    "no memory for more than a row": Scenario(Run({"*": "no_room"}), (), ("out_of_memory", "out_of_memory")),
+    "one rank killed, five times": Scenario(Run(disturb=kill_ranks(5, 1, everyone=False)), (), ("killed",) * 5),
+    "all ranks killed, five times": Scenario(Run(disturb=kill_ranks(5, 2, everyone=True)), (), ("killed",) * 5),
+    "a rank frozen": Scenario(Run(disturb=stop_a_rank), (), ("hang",)),
+    "every record gives NaN": Scenario(Run({"*": "nan"}), fails="the records are not the cause"),
+    "stop where asked to": Scenario(
+        Run({"毒蘑菇": "nan"}, {"recovery": {"on_bad_segment": "stop"}}), ("毒蘑菇",), fails="on_bad_segment is stop"
+    ),
+}
+
+
+def clean_run(folder: Path) -> Finished:
+    """The same run on a version without any harmful record."""
+    finished = Run().finish(folder / "run", make_version(folder / "with", ()))
+    assert finished.status == 0, finished.log
+    return finished
+
+
+def play_all(folder: Path, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Row]:
+    """Plays the scenarios one after another."""
+    clean = clean_run(folder / "clean")
+    for number, (name, scenario) in enumerate(SCENARIOS.items()):
+        if wanted(name):
+            yield play(name, scenario, folder / str(number), clean)
