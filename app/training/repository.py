@@ -1,6 +1,6 @@
 """Selects of fine-tuning jobs and of what they left behind."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, func, or_, select
@@ -54,9 +54,12 @@ def model_files(session: Session, name: str) -> dict[str, str] | None:
     return {file.removeprefix(part): sha256 for file, sha256 in found.items() if file.startswith(part)} or None
 
 
-def jobs() -> Select[Job]:
-    """All jobs, for a page of them."""
-    return select(Job)
+def jobs(metadata: Mapping[str, str] | None) -> Select[Job]:
+    """Jobs whose metadata has these members, for a page of them; None for those that have no metadata."""
+    known = Job.request["metadata"]
+    if metadata is None:
+        return select(Job).where(known.as_string().is_(None))
+    return select(Job).where(*(known[key].as_string() == value for key, value in metadata.items()))
 
 
 def finished(session: Session) -> Sequence[Job]:

@@ -1,5 +1,6 @@
 """Fine-tuning jobs, models and chat, in the shapes of the OpenAI API."""
 
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
+METADATA = re.compile(r"metadata\[(.+)\]")
 JobId = Annotated[str, Path(pattern=r"^ftjob-[0-9a-f]{24}$")]
 
 
@@ -36,10 +38,22 @@ def create(body: NewJob, session: WriteSession) -> JobObject:
 
 
 @router.get("/fine_tuning/jobs", dependencies=[needs("read")], responses=responses(NotFound))
-def list_jobs(session: ReadSession, page: Paged) -> ListOf:
-    """All jobs, the newest first."""
-    rows, more = page_of(session, repository.jobs(), Job, page)
+def list_jobs(request: Request, session: ReadSession, page: Paged) -> ListOf:
+    """All jobs, the newest first; `metadata[key]=value` in the query, as often as wanted, takes those that have it,
+    `metadata=null` those that have none.
+    """
+    rows, more = page_of(session, repository.jobs(_metadata(request)), Job, page)
     return ListOf(data=[show_job(row) for row in rows], has_more=more)
+
+
+def _metadata(request: Request) -> dict[str, str] | None:
+    """What a query asks of jobs' metadata, as the OpenAI API has it; None for those that have none."""
+    if request.query_params.get("metadata") == "null":
+        return None
+    asked = {found[1]: value for name, value in request.query_params.items() if (found := METADATA.fullmatch(name))}
+    if any('"' in key for key in asked):
+        raise Unprocessable("metadata: jobs are not found by a key with a quotation mark", param="metadata")
+    return asked
 
 
 @router.get("/fine_tuning/jobs/{job_id}", dependencies=[needs("read")], responses=responses(NotFound))

@@ -134,3 +134,22 @@ def test_a_model_that_was_never_validated_has_no_best(client: TestClient, everyt
     assert client.get(f"/v1/models/{name}:best", headers=everything).status_code == 404
     asked = {"model": f"{name}:best", "messages": [{"role": "user", "content": "a"}]}
     assert client.post("/v1/chat/completions", json=asked, headers=everything).status_code == 404
+
+
+def test_jobs_are_found_by_their_metadata(client: TestClient, everything: Headers) -> None:
+    version = _version()
+    given: list[dict[str, str] | None] = [{"team": "a.b", "run": "1"}, {"team": "a.b", "run": "2"}, None]
+    ids = [_post(client, everything, training_file=version, metadata=one).json()["id"] for one in given]
+
+    def found(query: str) -> list[str]:
+        answer = client.get(f"/v1/fine_tuning/jobs?{query}", headers=everything)
+        assert answer.status_code == 200, answer.text
+        return [job["id"] for job in answer.json()["data"]]
+
+    assert found("metadata[team]=a.b") == [ids[1], ids[0]]
+    assert found("metadata%5Bteam%5D=a.b&metadata[run]=1") == [ids[0]]
+    assert found("metadata[team]=other") == found("metadata[te'am]=a.b") == []
+    assert found("metadata=null") == [ids[2]]
+    assert len(found("")) == 3
+    refused = client.get('/v1/fine_tuning/jobs?metadata["]=1', headers=everything)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "metadata")
