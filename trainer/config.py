@@ -124,6 +124,8 @@ class Data(Settings):
 
     version: str
     """Path of a dataset version's manifest.json."""
+    preferences: str | None = None
+    """JSON lines or Parquet of `messages`, `chosen`, `rejected`, in place of a version: what a reward model learns."""
     validation: str | None = None
     """Path of a version's manifest to validate on, in place of a held-out share; what both have is not trained on."""
     where: list[Condition] = []
@@ -144,6 +146,14 @@ class Data(Settings):
     cache_dir: str | None = None
     """Where token vectors are kept between runs; default: beside the manifest."""
     loss_on: Literal["assistant"] = "assistant"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preferences_are_a_version(cls, given: Any) -> Any:
+        """Before the launcher has made a version of preferences, they stand in its place."""
+        if isinstance(given, Mapping) and given.get("preferences") and "version" not in given:
+            return {**given, "version": given["preferences"]}
+        return given
 
 
 class Ramp(Settings):
@@ -244,6 +254,8 @@ class Evaluate(Settings):
 class TrainConfig(Settings):
     """A fine-tuning run (CONTRACT: `talkmill train CONFIG.json`)."""
 
+    objective: Literal["reply", "reward"] = "reply"
+    """What is learned: to say what the assistant said, or to tell the better of two replies (`data.preferences`)."""
     model: Model
     data: Data
     batch: Batch = Batch()
@@ -253,10 +265,34 @@ class TrainConfig(Settings):
     recovery: Recovery = Recovery()
     evaluate: Evaluate = Evaluate()
 
+    @model_validator(mode="after")
+    def _fits_objective(self) -> "TrainConfig":
+        if self.objective == "reply":
+            if self.data.preferences is not None:
+                raise ValueError("data.preferences are what the objective reward learns")
+            return self
+        if self.data.preferences is None:
+            raise ValueError("the objective reward wants data.preferences")
+        others = {
+            "model.lora": self.model.lora,
+            "data.mix": self.data.mix,
+            "data.where": self.data.where,
+            "data.validation": self.data.validation,
+        }
+        for name, given in others.items():
+            if given:
+                raise ValueError(f"{name} goes with the objective reply only")
+        return self
+
+    @property
+    def sample_tokens(self) -> int:
+        """Tokens that a model sees at once: a source and its target."""
+        return self.data.max_source_length + self.data.max_target_length
+
     @property
     def row_tokens(self) -> int:
-        """Tokens of a packed row."""
-        return self.data.max_source_length + self.data.max_target_length
+        """Tokens of a packed row; a pair of replies is two sources with their targets, and a verdict on each."""
+        return self.sample_tokens if self.objective == "reply" else 2 * (self.sample_tokens + 1)
 
 
 def load_config(path: Path) -> TrainConfig:

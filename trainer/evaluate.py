@@ -124,7 +124,7 @@ class Evaluator:
 
     def _write_losses(self, sums: dict[str, list[float]], step: int) -> None:
         """Sums of conversations, by id; the windows of one may have been on several ranks."""
-        gathered = _gather(sorted(sums.items()))
+        gathered = gather(sorted(sums.items()))
         if distributed.get_rank() == 0:
             total: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
             for conversation, (loss_sum, targets) in gathered:
@@ -134,7 +134,7 @@ class Evaluator:
                 {"conversation_id": conversation, "loss_sum": loss_sum, "target_tokens": int(targets)}
                 for conversation, (loss_sum, targets) in sorted(total.items())
             ]
-            _write_lines(self.run_dir / FOLDER / f"losses-step-{step}.jsonl", rows)
+            write_lines(self.run_dir / FOLDER / f"losses-step-{step}.jsonl", rows)
 
     @cached_property
     def _replies(self) -> list[Reply]:
@@ -157,11 +157,11 @@ class Evaluator:
             max_new_tokens = min(self.config.data.max_target_length, MAX_NEW_TOKENS)
         prompts = [truncate_prompt(self.chat, reply.history, budget) for reply in self._replies]
         mine = generate(model, prompts, ends=self.chat.eos_ids, max_new_tokens=max_new_tokens)
-        generated = dict(_gather([(place, self.chat.decode(ids)) for place, ids in mine.items()]))
+        generated = dict(gather([(place, self.chat.decode(ids)) for place, ids in mine.items()]))
         if distributed.get_rank() != 0:
             return {}
         texts = [generated[place] for place in range(len(prompts))]
-        _write_lines(
+        write_lines(
             self.run_dir / FOLDER / f"samples-step-{step}.jsonl",
             [
                 {
@@ -222,14 +222,14 @@ def _entropy(counts_V: torch.Tensor) -> float:
     return float(-(shares_V * shares_V.log()).sum())
 
 
-def _gather(values: list[Any]) -> list[Any]:
+def gather(values: list[Any]) -> list[Any]:
     """The values of all ranks, on rank 0."""
     gathered: list[Any] = [None] * distributed.get_world_size()
     distributed.gather_object(values, gathered if distributed.get_rank() == 0 else None)
     return [value for of_rank in gathered for value in of_rank or []]
 
 
-def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")

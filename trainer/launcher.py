@@ -16,6 +16,7 @@ from trainer.cure import CannotCureError, Patient, cure
 from trainer.dialogues import DialogueError
 from trainer.faults import Fault
 from trainer.nodes import Node, announce, await_attempt, this_node
+from trainer.preferences import open_preferences
 from trainer.rank import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 from trainer.ranks import run_ranks
 from trainer.records import TrainingError, drop_torn_line, event, write_json
@@ -36,12 +37,15 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
     config = load_config(config_path)
     if nproc is not None:
         config = config.model_copy(update={"run": config.run.model_copy(update={"nproc": nproc})})
+    if config.data.preferences is not None:
+        manifest = open_preferences(Path(config.data.preferences), run_dir / "preferences").folder / "manifest.json"
+        config = config.model_copy(update={"data": config.data.model_copy(update={"version": str(manifest)})})
     version = open_version(config.data.version)
     check_bounds(version, config.data.max_source_length, config.data.max_target_length)
     if config.model.base is not None:
         from trainer.model import check_base
 
-        check_base(Path(config.model.base), config.row_tokens)
+        check_base(Path(config.model.base), config.sample_tokens)
     node = this_node(config)
     if node.rank > 0:
         return _follow(run_dir, node)

@@ -17,6 +17,7 @@ from trainer.checked_files import Stamp, appear, is_whole, stamp_if_whole
 from trainer.config import Data
 from trainer.dialogues import DialogueError, EncodedRow, Lengths, encode_window, make_windows
 from trainer.likeness import SKETCH_BYTES, sketch
+from trainer.preferences import encode_pair
 from trainer.records import DamagedCacheError
 from trainer.version import Conversation, SegmentPart, read_part
 
@@ -127,8 +128,11 @@ def make_piece(part: SegmentPart, chat: ChatTokenizer, data: Data, folder: Path)
             counts["without_target"] += 1
             continue
         try:
-            windows = make_windows(chat, conversation.messages, lengths, targets=data.targets)
-            rows = [encode_window(chat, w.messages, lengths.max_target_length) for w in windows]
+            if data.preferences is not None:
+                windows, rows = [], [encode_pair(chat, conversation.messages, lengths)]
+            else:
+                windows = make_windows(chat, conversation.messages, lengths, targets=data.targets)
+                rows = [encode_window(chat, w.messages, lengths.max_target_length) for w in windows]
         except DialogueError as error:
             counts["refused"] += 1
             if len(refusals) < MAX_REFUSALS_TOLD:
@@ -144,7 +148,8 @@ def make_piece(part: SegmentPart, chat: ChatTokenizer, data: Data, folder: Path)
 
 
 def _check(row: EncodedRow, data: Data, chat: ChatTokenizer) -> None:
-    assert len(row.ids) <= data.max_source_length + data.max_target_length
+    longest = data.max_source_length + data.max_target_length
+    assert len(row.ids) <= (longest if data.preferences is None else 2 * (longest + 1))
     assert not row.is_target[0], "nothing stands before a sample from which its first token could be learned"
     assert max(row.ids) < chat.vocab_size
 

@@ -55,7 +55,7 @@ def token_folder(root: Path, chat: ChatTokenizer, data: Data) -> Path:
     """Where tokens made with this tokenizer, template, lengths and code lie."""
     parts = [
         CODE_VERSION, DIALOGUES_VERSION, chat.fingerprint, data.max_source_length, data.max_target_length,
-        data.min_history_ratio, data.targets, data.loss_on,
+        data.min_history_ratio, data.targets, data.loss_on, data.preferences is not None,
     ]  # fmt: skip
     return root / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

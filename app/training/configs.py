@@ -18,7 +18,10 @@ from app.training import repository
 from app.training.schemas import Hyperparameters, NewJob
 from trainer.config import PEAK_LR, PRESETS, ConfigError, TrainConfig, parse_config
 
-FORBIDDEN = (("model", "base"), ("data", "version"), ("data", "validation"), ("data", "cache_dir"), ("run", "nnodes"))
+FORBIDDEN = (
+    ("model", "base"), ("data", "version"), ("data", "preferences"), ("data", "validation"), ("data", "cache_dir"),
+    ("run", "nnodes"),
+)  # fmt: skip
 """Settings that name a path or a machine are the service's to make."""
 SCRATCH = "scratch:"
 
