@@ -22,17 +22,19 @@ def version_ids(job: Job) -> list[str]:
 
 
 def lay_out_version(version: Version) -> Path:
-    """Lays the version's files out as a folder on this machine; returns its manifest's path."""
+    """Lays out, as a folder on this machine, what the trainer reads of a version; returns its manifest's path.
+
+    That is what was kept and, since what is held out is chosen among all conversations, what was dropped.
+    """
     folder = get_settings().work_dir.with_name("versions") / version.id
-    manifest_path = folder / "manifest.json"
-    if not manifest_path.exists():
-        assert version.manifest_sha256 is not None
-        store = get_store()
-        manifest = orjson.loads(store.path(version.manifest_sha256).read_bytes())
-        for segment in manifest["segments"]:
-            store.materialise(segment["sha256"], folder / segment["path"])
-        store.materialise(version.manifest_sha256, manifest_path)
-    return manifest_path
+    assert version.manifest_sha256 is not None
+    store = get_store()
+    manifest = orjson.loads(store.path(version.manifest_sha256).read_bytes())
+    files = {part["path"]: part["sha256"] for name in ("segments", "dropped") for part in manifest[name]}
+    for name, sha256 in {**files, "manifest.json": version.manifest_sha256}.items():
+        if not (folder / name).exists():
+            store.materialise(sha256, folder / name)
+    return folder / "manifest.json"
 
 
 def write_config(job: Job, manifests: Mapping[str, Path], base_files: dict[str, str] | None) -> Path:
