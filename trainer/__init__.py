@@ -1,1 +1,8 @@
-"""The trainer: dataset versions in, fine-tuned models out; knows nothing of the service."""
+"""The trainer: dataset versions in, fine-tuned models out; knows nothing of the service.
+
+`transformers` opens this package's own type of model as it opens its own ones, once `trainer` is imported.
+"""
+
+from trainer.registration import register_when_loaded
+
+register_when_loaded()

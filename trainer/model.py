@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
+from trainer.alibi_config import MODEL_TYPE, AlibiConfig
 from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer
 from trainer.config import ConfigError, TrainConfig
 
@@ -16,19 +17,21 @@ ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh"}
 
 
 def scratch_structure(config: TrainConfig, chat: ChatTokenizer) -> LlamaConfig:
-    """The Llama structure in the sizes asked for."""
-    assert config.model.scratch is not None
-    sizes = config.model.scratch.sizes
+    """The Llama structure in the sizes asked for; with ALiBi a type of its own."""
+    scratch = config.model.scratch
+    assert scratch is not None
+    sizes = scratch.sizes
     hidden = sizes["hidden_size"]
     ends = list(chat.eos_ids)
-    return LlamaConfig(
+    kind = AlibiConfig if scratch.position == "alibi" else LlamaConfig
+    return kind(
         vocab_size=chat.vocab_size,
         hidden_size=hidden,
         intermediate_size=-(-hidden * 8 // 3 // 64) * 64,
         num_hidden_layers=sizes["num_layers"],
         num_attention_heads=sizes["num_heads"],
         num_key_value_heads=sizes["num_kv_heads"],
-        hidden_act=ACTIVATIONS[config.model.scratch.activation],
+        hidden_act=ACTIVATIONS[scratch.activation],
         max_position_embeddings=max(2048, config.row_tokens),
         attention_bias=False,
         mlp_bias=False,
@@ -58,7 +61,7 @@ def check_base(folder: Path, row_tokens: int = 0) -> None:
     if "quantization_config" in structure:
         raise ConfigError("model.base: the weights are quantised, and only full ones can be trained")
     positions = structure.get("max_position_embeddings")
-    if isinstance(positions, int) and positions < row_tokens:
+    if isinstance(positions, int) and positions < row_tokens and structure.get("model_type") != MODEL_TYPE:
         raise ConfigError(
             f"data.max_source_length and max_target_length make {row_tokens} tokens, "
             f"the base knows {positions} positions"
