@@ -1,20 +1,24 @@
 """The training loop of one rank, read from top to bottom: set up, resume, step, log, evaluate, save, export."""
 
-import os
+import gc
+import shutil
 import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import distributed
 
-from trainer import architecture, checkpoint
+from trainer import architecture
+from trainer.ahead import one_ahead
 from trainer.batches import Batch, batches
 from trainer.beacon import Beacon, Phase
+from trainer.blocks import prepare_blocks
 from trainer.chat_tokenizer import ChatTokenizer
+from trainer.checkpoint import Checkpoints, Progress, read_qualities
 from trainer.config import TrainConfig
 from trainer.cure import micro_tokens
 from trainer.detours import read_detours
@@ -22,14 +26,17 @@ from trainer.evaluate import EVALUATIONS, Evaluator, last_evaluation
 from trainer.export import export
 from trainer.loss import LanguageModelLoss
 from trainer.model import build, load_structure
-from trainer.optim import make_optimizer, set_learning_rate
-from trainer.parallel import full, num_parameters, shard, start_group, sum_over_ranks, this_device
+from trainer.optim import LossScale, make_optimizer
+from trainer.parallel import num_parameters, shard, start_group, this_device
 from trainer.records import FaultError, append_line, cut_back, event, read_lines, write_json
 from trainer.recovery import fault_in, window_facts
-from trainer.schedule import Schedule
+from trainer.schedule import Schedule, unusual_rate
+from trainer.step import Stepper
 from trainer.vectors import Vectors
 
 SUCCEEDED, INTERRUPTED = "succeeded", "interrupted"
+COLLECT_EVERY = 50
+"""Steps between two garbage collections, the same on all ranks: one that collects on its own has the others wait."""
 
 
 @dataclass
@@ -48,6 +55,7 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
 
     Raises:
         FaultError: a step's loss or gradient is no number, or far from what they were.
+        TrainingError: a checkpoint cannot be written.
     """
     stopping = Stopping().listen()
     device = this_device()
@@ -55,147 +63,115 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
     rank, world = distributed.get_rank(), distributed.get_world_size()
     schedule = Schedule.of(config, vectors.num_rows)
     micro_rows = max(1, micro_tokens(run_dir, config) // config.row_tokens)
-    model = _sharded_model(config, chat, run_dir, device)
+    model = _sharded_model(config, chat, run_dir, device, micro_rows * config.row_tokens)
     optimizer = make_optimizer(model, config.optim)
-    done = _resume(run_dir, model, optimizer, config, beacon)
+    checkpoints = Checkpoints(run_dir, config, model, optimizer)
+    begin = _begin(run_dir, config, checkpoints, beacon)
+    scale = LossScale(config.run.precision, begin.loss_scale, begin.good_steps)
+    stepper = Stepper(config, model, optimizer, scale, device, beacon)
     evaluate = Evaluator(config, vectors, run_dir, micro_rows, device)
-    history = read_lines(run_dir / "metrics.jsonl")
-    cursor = sum(line["rows"] for line in history)
+    cursor, history = begin.rows, read_lines(run_dir / "metrics.jsonl")
     rows_of_steps = list(schedule.steps_from(cursor))
-    num_steps = done + len(rows_of_steps)
+    num_steps = begin.step + len(rows_of_steps)
     stream = batches(
         vectors, rows_of_steps=rows_of_steps, micro_rows=micro_rows, capacity=config.row_tokens,
         seed=config.run.seed, start=cursor, rank=rank, world=world, detours=read_detours(run_dir),
     )  # fmt: skip
+    stream = one_ahead(_pinned(stream) if device.type == "cuda" else stream)
+    _collect_only_when_told()
 
-    outcome = SUCCEEDED
-    for step, num_rows in enumerate(rows_of_steps, done + 1):
+    for step, num_rows in enumerate(rows_of_steps, begin.step + 1):
         began = time.perf_counter()
         beacon.beat(Phase.STEP, step)
+        checkpoints.check()
         batch = next(stream)
         cursor += num_rows
         lr = schedule.learning_rate(cursor)
-        set_learning_rate(optimizer, lr)
-        loss_sum = _accumulate(model, batch, world, device, step, beacon)
-        grad_norm = full(torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.max_grad_norm)).item()
-        loss_total, stop_votes = sum_over_ranks(loss_sum, float(stopping.asked))
-        loss = loss_total / max(1, batch.target_tokens)
-        if fault := fault_in({"loss": loss, "grad_norm": grad_norm, "rows": num_rows}, history, config.recovery):
+        found = stepper.gradients(batch, step, stopping.asked)
+        line = {
+            "step": step, "steps": num_steps, "loss": found.loss, "lr": lr, "grad_norm": found.grad_norm,
+            "loss_scale": scale.value, "rows": num_rows, **({"skipped": True} if found.skipped else {}),
+        }  # fmt: skip
+        if fault := fault_in(line, history, config.recovery):
             raise FaultError(*fault)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        stepper.apply(lr, found.skipped)
 
-        line = _line(step, num_steps, num_rows, loss, lr, grad_norm, batch, history, time.perf_counter() - began)
+        line |= _facts(batch, history, time.perf_counter() - began)
         history.append(line)
         if rank == 0:
             append_line(run_dir / "metrics.jsonl", line)
-        last = step == num_steps or stop_votes > 0
+        last = step == num_steps or found.votes > 0
+        validation_loss = None
         if step == num_steps or step % _int(config.evaluate.every_steps) == 0:
             beacon.beat(Phase.EVALUATE, step)
-            evaluate(model, step)
-        if last or step % _int(config.checkpoint.every_steps) == 0:
+            validation_loss = evaluate(model, step)
+        if last or checkpoints.would_be_best(validation_loss) or step % _int(config.checkpoint.every_steps) == 0:
             beacon.beat(Phase.SAVE, step)
-            _save(run_dir, step, model, optimizer, history, config)
-        if stop_votes > 0 and step < num_steps:
-            outcome = INTERRUPTED
+            quality = {**window_facts(step, history, config.recovery), "validation_loss": validation_loss}
+            checkpoints.save(Progress(step, cursor, scale.value, scale.good_steps), quality, history)
+        if last or step % COLLECT_EVERY == 0:
+            gc.collect()
+        if last:
             break
 
     beacon.beat(Phase.EXPORT, len(history))
-    _conclude(outcome, model, chat, run_dir, history)
-    return outcome
+    checkpoints.wait()
+    return _conclude(num_steps, model, checkpoints, chat, run_dir, history)
 
 
-def _sharded_model(config: TrainConfig, chat: ChatTokenizer, run_dir: Path, device: torch.device) -> LanguageModelLoss:
+def _sharded_model(
+    config: TrainConfig, chat: ChatTokenizer, run_dir: Path, device: torch.device, micro: int
+) -> LanguageModelLoss:
     """Builds the model, describes it while it is whole, and shards it."""
-    whole = build(config, load_structure(config, chat), chat)
+    model = LanguageModelLoss(build(config, load_structure(config, chat), chat))
     if distributed.get_rank() == 0:
-        architecture.report(run_dir, whole)
-        processes = distributed.get_world_size()
-        event(run_dir, "model built", parameters=num_parameters(whole), processes=processes, device=device.type)
-    model = shard(LanguageModelLoss(whole).to(device), config, device)
-    return model.train()
+        architecture.report(run_dir, model.model)
+    done = prepare_blocks(model, config, device, micro)
+    if distributed.get_rank() == 0:
+        facts = {"parameters": num_parameters(model), "processes": distributed.get_world_size(), "device": device.type}
+        if (reason := done.pop("not_compiled_because", None)) is not None:
+            event(run_dir, f"the model is not compiled: {reason}", level="warning")
+        event(run_dir, "model built", **facts, **done)
+    return shard(model.to(device), config, device).train()
 
 
-def _resume(
-    run_dir: Path, model: LanguageModelLoss, optimizer: torch.optim.Optimizer, config: TrainConfig, beacon: Beacon
-) -> int:
-    """Goes on from the newest complete checkpoint; a new run begins with one of step 0. Returns its step."""
-    done = max(checkpoint.steps(run_dir), default=None)
-    if done is None:
-        done = 0
-        _save(run_dir, done, model, optimizer, [], config)
+def _begin(run_dir: Path, config: TrainConfig, checkpoints: Checkpoints, beacon: Beacon) -> Progress:
+    """Goes on from the newest complete checkpoint; a new run begins with one of step 0."""
+    first = distributed.get_rank() == 0
+    step = max(read_qualities(run_dir), default=None)
+    if step is None:
+        progress = Progress()
+        checkpoints.save(progress, {**window_facts(0, [], config.recovery), "validation_loss": None}, [])
+        if first and (sentence := unusual_rate(config)) is not None:
+            event(run_dir, sentence, level="warning")
     else:
-        beacon.beat(Phase.RESUME, done)
-        checkpoint.load(run_dir, done, model, optimizer)
-        if distributed.get_rank() == 0:
-            event(run_dir, f"resumed at step {done}")
-    if distributed.get_rank() == 0:
-        cut_back(run_dir / "metrics.jsonl", done)
-        cut_back(run_dir / EVALUATIONS, done)
+        beacon.beat(Phase.RESUME, step)
+        progress = checkpoints.load(step)
+        if first:
+            event(run_dir, f"resumed at step {step}")
+    if first:
+        cut_back(run_dir / "metrics.jsonl", progress.step)
+        cut_back(run_dir / EVALUATIONS, progress.step)
     distributed.barrier()
-    return done
+    return progress
 
 
-def _conclude(
-    outcome: str, model: LanguageModelLoss, chat: ChatTokenizer, run_dir: Path, history: list[dict[str, Any]]
-) -> None:
-    """Exports what was learned, and says how the run ended."""
-    if outcome == SUCCEEDED:
-        export(model, chat, run_dir / "model")
-    if distributed.get_rank() == 0:
-        write_json(run_dir / "result.json", _result(outcome, history, last_evaluation(run_dir)))
-        event(run_dir, "training finished" if outcome == SUCCEEDED else "stopped after a checkpoint", step=len(history))
-    distributed.destroy_process_group()
+def _collect_only_when_told() -> None:
+    gc.collect()
+    gc.freeze()  # what was set up stays, and is not looked at again
+    gc.disable()
 
 
-def _save(
-    run_dir: Path,
-    step: int,
-    model: LanguageModelLoss,
-    optimizer: torch.optim.Optimizer,
-    history: list[dict[str, Any]],
-    config: TrainConfig,
-) -> None:
-    quality = window_facts(step, history, config.recovery)
-    checkpoint.save(run_dir, step, model, optimizer, quality, config.checkpoint.keep)
+def _pinned(stream: Iterable[Batch]) -> Iterator[Batch]:
+    """Batches in memory that a GPU reads while others work."""
+    for batch in stream:
+        pinned = [tuple(tensor.pin_memory() for tensor in micro) for micro in batch.micro_batches]
+        yield replace(batch, micro_batches=pinned)
 
 
-def _accumulate(
-    model: LanguageModelLoss, batch: Batch, world: int, device: torch.device, step: int, beacon: Beacon
-) -> float:
-    """Gradients of the mean loss per target token of the whole step; returns this rank's sum of losses."""
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    last = len(batch.micro_batches) - 1
-    for index, micro in enumerate(batch.micro_batches):
-        beacon.beat(Phase.STEP, step, index)
-        model.set_requires_gradient_sync(index == last)  # an FSDP module's method
-        ids, positions, labels = (tensor.to(device, non_blocking=True) for tensor in micro)
-        loss = model(ids, positions, labels).sum()
-        # FSDP averages over ranks; the sum of all ranks' losses is to be divided by the step's own target tokens.
-        (loss * (world / max(1, batch.target_tokens))).backward()
-        loss_sum += loss.detach().double()
-    return float(loss_sum)
-
-
-def _line(
-    step: int,
-    num_steps: int,
-    num_rows: int,
-    loss: float,
-    lr: float,
-    grad_norm: float,
-    batch: Batch,
-    history: list[dict[str, Any]],
-    seconds: float,
-) -> dict[str, Any]:
+def _facts(batch: Batch, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """What a line of the metrics says of a step beside what was learned."""
     return {
-        "step": step,
-        "steps": num_steps,
-        "loss": loss,
-        "lr": lr,
-        "grad_norm": grad_norm,
-        "loss_scale": 1.0,
-        "rows": num_rows,
         "tokens": batch.tokens,
         "target_tokens": batch.target_tokens,
         "total_tokens": batch.tokens + (history[-1]["total_tokens"] if history else 0),
@@ -210,10 +186,38 @@ def _peak_memory_bytes() -> int:
     """Of this rank: the GPU's where there is one, else resident memory."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return int(psutil.Process(os.getpid()).memory_info().rss)
+    status = Path("/proc/self/status").read_text("utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def _result(outcome: str, history: list[dict[str, Any]], evaluation: dict[str, Any] | None) -> dict[str, Any]:
+def _conclude(
+    num_steps: int,
+    model: LanguageModelLoss,
+    checkpoints: Checkpoints,
+    chat: ChatTokenizer,
+    run_dir: Path,
+    history: list[dict[str, Any]],
+) -> str:
+    """Exports the last model, and the best where that is another one; says and returns how the run ended."""
+    first, best = distributed.get_rank() == 0, checkpoints.best
+    outcome = SUCCEEDED if len(history) == num_steps else INTERRUPTED
+    if outcome == SUCCEEDED:
+        export(model, chat, run_dir / "model")
+        if best is not None and best[0] != len(history):
+            checkpoints.load_model(best[0])
+            export(model, chat, run_dir / "best")
+        elif first:
+            shutil.rmtree(run_dir / "best", ignore_errors=True)
+    if first:
+        write_json(run_dir / "result.json", _result(outcome, history, best, last_evaluation(run_dir)))
+        event(run_dir, "training finished" if outcome == SUCCEEDED else "stopped after a checkpoint", step=len(history))
+    distributed.destroy_process_group()
+    return outcome
+
+
+def _result(
+    outcome: str, history: list[dict[str, Any]], best: tuple[int, float] | None, evaluation: dict[str, Any] | None
+) -> dict[str, Any]:
     return {
         "status": outcome,
         "error": None,
@@ -221,6 +225,7 @@ def _result(outcome: str, history: list[dict[str, Any]], evaluation: dict[str, A
         "tokens": history[-1]["total_tokens"] if history else 0,
         "loss_first": history[0]["loss"] if history else None,
         "loss_last": history[-1]["loss"] if history else None,
+        "best": None if best is None else {"step": best[0], "validation_loss": best[1]},
         "evaluation": evaluation,
     }
 

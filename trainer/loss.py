@@ -21,23 +21,31 @@ class LanguageModelLoss(nn.Module):
         self.model = model
 
     def forward(
-        self, ids_BT: torch.Tensor, positions_BT: torch.Tensor, labels_BT: torch.Tensor, *, by_sample: bool = False
+        self,
+        ids_BT: torch.Tensor,
+        positions_BT: torch.Tensor,
+        labels_BT: torch.Tensor,
+        *,
+        num_targets: int | None = None,
+        by_sample: bool = False,
     ) -> torch.Tensor:
         """Each row's sum of its target tokens' cross-entropies, fp32, of shape B.
 
         B rows, T tokens a row. Position ids restart at each sample; labels of -100 are not learned. No attention mask:
-        packed samples are told apart by their positions. `by_sample` sums by sample, row after row, where a position
-        of 0 begins one; what pads a row is one more.
+        packed samples are told apart by their positions. Who says `num_targets`, of labels that are learned, spares a
+        GPU the wait until they are counted. `by_sample` sums by sample, row after row, where a position of 0 begins
+        one; what pads a row is one more.
         """
         decoder = self.model.get_decoder()
         hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).last_hidden_state
-        learned_BT = labels_BT != -100
-        hidden_ND, labels_N = hidden_BTD[learned_BT], labels_BT[learned_BT]
-        row_N = learned_BT.nonzero()[:, 0]
-        losses_B = hidden_BTD.float().sum((1, 2)) * 0.0  # a rank without targets takes part in every reduction
+        is_target_T = labels_BT.flatten() != -100
+        place_N = is_target_T.nonzero_static(size=int(is_target_T.sum()) if num_targets is None else num_targets)[:, 0]
+        hidden_ND, labels_N = hidden_BTD.flatten(0, 1).index_select(0, place_N), labels_BT.flatten()[place_N]
+        losses_B = hidden_BTD[:, 0, 0].float() * 0.0  # a rank without targets takes part in every reduction
+        row_N = place_N // labels_BT.shape[1]
         if by_sample:
             sample_T = (positions_BT == 0).flatten().cumsum(0) - 1
-            row_N, losses_B = sample_T[learned_BT.flatten()], losses_B.new_zeros(int(sample_T[-1]) + 1)
+            row_N, losses_B = sample_T[place_N], losses_B.new_zeros(int(sample_T[-1]) + 1)
         weight_VD = self.model.get_output_embeddings().weight
         for start in range(0, labels_N.shape[0], LOSS_CHUNK):
             part = slice(start, start + LOSS_CHUNK)

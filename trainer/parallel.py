@@ -11,6 +11,8 @@ from trainer.config import TrainConfig
 from trainer.loss import LanguageModelLoss
 from trainer.model import blocks_of
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
 
 def start_group(device: torch.device) -> None:
     """Joins the ranks that the launcher started: NCCL on GPUs, gloo on CPUs."""
@@ -20,17 +22,18 @@ def start_group(device: torch.device) -> None:
 
 
 def this_device() -> torch.device:
-    """The device of this rank."""
+    """The device of this rank, of those that CUDA_VISIBLE_DEVICES leaves visible."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return torch.device("cpu")
 
 
 def shard(model: LanguageModelLoss, config: TrainConfig, device: torch.device) -> LanguageModelLoss:
-    """Shards each block and the rest over all ranks: fp32 master weights, bf16 compute, fp32 reductions."""
+    """Shards each block and the rest over all ranks: fp32 master weights, compute as set, fp32 reductions."""
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
-    dtype = torch.bfloat16 if config.run.precision == "bf16" else torch.float32
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    policy = MixedPrecisionPolicy(
+        param_dtype=DTYPES[config.run.precision], reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
     for block in blocks_of(model.model):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)

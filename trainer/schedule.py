@@ -12,6 +12,8 @@ from trainer.config import PEAK_LR, ConfigError, TrainConfig
 
 MAX_BATCH_TOKENS, MIN_BATCH_TOKENS, MIN_STEPS = 65_536, 4_096, 200
 MIN_WARMUP_STEPS, MAX_WARMUP_SHARE = 10, 0.1
+USUAL_RATES = {"base": (5e-5, 1e-4), "lora": (5e-5, 1e-3), "scratch": (1e-4, 5e-3)}
+"""By kind of run: what passes without a warning."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,15 @@ def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int, sample_tokens:
     config = _with(config, "run", nproc=nproc, max_steps=steps)
     config = _with(config, "checkpoint", every_steps=every)
     return _with(config, "evaluate", every_steps=evaluate)
+
+
+def unusual_rate(config: TrainConfig) -> str | None:
+    """A sentence where the learning rate is outside of what is usual for the kind of run."""
+    least, most = USUAL_RATES[config.model.kind]
+    if least <= float(config.optim.peak_lr) <= most:
+        return None
+    of = {"base": "a full fine-tune", "lora": "LoRA", "scratch": "a model from scratch"}[config.model.kind]
+    return f"optim.peak_lr is {config.optim.peak_lr:g}; {least:g} to {most:g} is usual for {of}"
 
 
 def _with(config: TrainConfig, part: str, **values: object) -> TrainConfig:

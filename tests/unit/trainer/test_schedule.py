@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import ConfigError, TrainConfig, parse_config
-from trainer.schedule import Schedule, resolve
+from trainer.schedule import Schedule, resolve, unusual_rate
 
 SCRATCH = {"model": {"scratch": {"preset": "tiny"}}, "data": {"version": "m"}}
 ROW = 1536
@@ -119,6 +119,16 @@ def test_the_rate_follows_tokens_not_steps() -> None:
 def test_what_makes_no_sense_is_refused_by_its_field(parts: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolved(**parts)
+
+
+def test_a_rate_far_from_the_usual_is_told() -> None:
+    base = {"model": {"base": "folder"}}
+    for rate, told in ((2e-5, True), (5e-5, False), (1e-4, False), (2e-4, True)):
+        sentence = unusual_rate(resolved(**base, optim={"peak_lr": rate}))
+        assert (sentence is not None) == told
+        assert sentence is None or sentence.startswith(f"optim.peak_lr is {rate:g}; 5e-05 to 0.0001 is usual")
+    assert unusual_rate(resolved()) is None
+    assert unusual_rate(resolved(model={"base": "folder", "lora": {}})) is None
 
 
 def test_more_processes_than_gpus_are_refused() -> None:
