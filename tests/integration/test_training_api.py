@@ -1,7 +1,11 @@
 """The `openai` client, as it comes, drives a fine-tune from an uploaded file to a streamed answer; and what is beyond
-OpenAI: a run that is paused and goes on, and its life as server-sent events."""
+OpenAI: a run that is paused and goes on, its life as server-sent events, its best model, its checkpoints, chat that is
+curated as the version was."""
 
+import csv
+import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,8 @@ from running_stack import RunningStack
 
 STEPS = 40
 LENGTHS = {"max_source_length": 128, "max_target_length": 64}
+EVALUATE = {"bleu_samples": 4, "max_new_tokens": 8}
+QUESTION = "嗯嗯，我我我想查一下话费，号码是13812345678。"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +31,7 @@ def _start(client: openai.OpenAI, examples: Path, steps: int = STEPS) -> Any:
         "data": LENGTHS,
         "batch": {"tokens": 1024},
         "run": {"max_steps": steps, "nproc": 1},
-        "evaluate": {"bleu_samples": 4, "max_new_tokens": 8},
+        "evaluate": EVALUATE,
     }
     with (examples / "dialogues.jsonl").open("rb") as content:
         file = client.files.create(file=content, purpose="fine-tune")
@@ -57,7 +63,7 @@ def test_a_file_is_learned_paused_resumed_followed_and_asked(
     assert job.status in ("validating_files", "queued", "running")
     assert job.training_file.startswith("file-")
     path = f"/fine_tuning/jobs/{job.id}"
-    stack.wait_until(lambda: stack.get(path)["progress"]["step"] >= 2, 240)
+    stack.wait_until(lambda: stack.get(path)["progress"]["step"] >= 2 or stack.get(path)["error"], 240)
 
     assert client.fine_tuning.jobs.pause(job.id).id == job.id
     stack.wait_until(lambda: client.fine_tuning.jobs.retrieve(job.id).status == "paused", 60)
@@ -82,8 +88,33 @@ def test_a_file_is_learned_paused_resumed_followed_and_asked(
 
     listed = client.fine_tuning.jobs.list_events(job.id, limit=100)
     assert {event.message for event in listed} == set(said)
-    assert next(iter(client.fine_tuning.jobs.checkpoints.list(job.id))).step_number == STEPS
-    _ask(client, client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model)
+    newest = next(iter(client.fine_tuning.jobs.checkpoints.list(job.id)))
+    assert newest.step_number == STEPS
+    ended = client.fine_tuning.jobs.retrieve(job.id)
+    assert said[0].startswith("Waiting for ver-")
+    assert said[1:3] == ["Job queued.", "Job started."]
+    assert said[-1] == f"Job succeeded: the model is {ended.fine_tuned_model}."
+    assert isinstance(ended.hyperparameters.batch_size, int)
+    assert ended.hyperparameters.learning_rate_multiplier == 1
+    _ask(client, ended.fine_tuned_model)
+    _find_results(stack, client, ended, newest)
+
+
+def _find_results(stack: RunningStack, client: openai.OpenAI, job: Any, newest: Any) -> None:
+    """Losses are the same wherever they are told; the files are those of the last step and of the best."""
+    told = stack.get(f"/fine_tuning/jobs/{job.id}/metrics", points=10)
+    assert told["downsampled"] and told["data"][-1]["step"] == STEPS
+    losses = {row["step"]: row["validation_loss"] for row in told["evaluations"]}
+    assert told["data"][-1]["validation_loss"] == losses[STEPS] == newest.metrics.full_valid_loss
+    (result,) = job.result_files
+    rows = list(csv.DictReader(io.StringIO(client.files.content(result).text)))
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    assert {int(row["step"]): float(row["valid_loss"]) for row in rows if row["valid_loss"]} == losses
+    assert float(rows[-1]["train_loss"]) == told["data"][-1]["loss"]
+    names = {file["name"]: file["sha256"] for file in stack.get(f"/fine_tuning/jobs/{job.id}/files")["data"]}
+    last = {name for name in names if "/" not in name}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= last
+    assert f"evaluation/samples-step-{STEPS}.jsonl" in names
 
 
 def _ask(client: openai.OpenAI, model: str | None) -> None:
@@ -133,3 +164,59 @@ def test_a_file_that_cannot_be_learned_fails_the_job(stack: RunningStack, client
         assert (ended["status"], ended["error"]["param"]) == ("failed", "training_file")
     else:
         assert job.json()["error"]["param"] == "training_file"
+
+
+def test_a_version_is_learned_with_another_mixed_in_and_asked_as_it_was_curated(
+    stack: RunningStack, examples: Path
+) -> None:
+    """On any machine: the run's own folder is gone when its checkpoint is asked."""
+    lines = (examples / "dialogues.jsonl").read_bytes().splitlines(keepends=True)
+    main, held, other = (
+        stack.version(stack.upload("part.jsonl", b"".join(part))["id"])["id"]
+        for part in (lines[:200], lines[180:240], lines[240:])
+    )
+    mix = [{"version": other, "weight": 0.5}]
+    trainer = {
+        "data": {**LENGTHS, "mix": mix}, "run": {"max_steps": 6, "nproc": 1}, "batch": {"tokens": 1024},
+        "checkpoint": {"every_steps": 3}, "evaluate": EVALUATE,
+    }  # fmt: skip
+    body = {"model": "scratch:tiny", "training_file": main, "validation_file": held, "trainer": trainer}
+    made = stack.http.post("/fine_tuning/jobs", json=body)
+    assert made.status_code == 200, made.text
+    path = f"/fine_tuning/jobs/{made.json()['id']}"
+    job = stack.ended(path)
+    assert job["status"] == "succeeded", job["error"]
+    assert (job["validation_file"], job["validation_version"], job["dataset_version"]) == (held, held, main)
+    assert job["trainer"]["data"]["mix"] == [{**mix[0], "where": []}]
+    assert str(stack.folder) not in json.dumps(job), "no path of the machine"
+    events = stack.get(f"{path}/events", limit=100)["data"]
+    vectors = next(event["data"] for event in events if event["message"].startswith("token vectors"))
+    assert sum(vectors["shared_with_validation"].values()) >= 20, "what both have is not trained on"
+    assert set(vectors["sources"]) == {main, other}
+
+    shutil.rmtree(stack.folder / "runs")
+    listed = stack.get(f"{path}/checkpoints")["data"]
+    assert [row["step_number"] for row in listed if row["available"]] == [6, 3, 0]
+    asked = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 8, "temperature": 0}
+    tuned = job["fine_tuned_model"]
+    for name in (f"{tuned}:ckpt-step-3", f"{job['id']}:ckpt-step-0"):
+        answer = stack.http.post("/chat/completions", json={**asked, "model": name})
+        assert answer.status_code == 200, answer.text
+    unknown = stack.http.post("/chat/completions", json={**asked, "model": f"{job['id']}:ckpt-step-4"})
+    assert unknown.status_code == 404
+    assert "0, 3, 6" in unknown.json()["detail"]
+
+    whole = {**asked, "model": tuned}
+    curated = stack.http.post("/chat/completions", json={**whole, "curate": True}).json()
+    said = curated["curated"]["messages"][-1]["content"]
+    assert said == "我想查一下话费，号码是[PHONE_1]。"
+    assert {row["operator"] for row in curated["curated"]["trace"]} == {"smooth_disfluency", "redact_personal_data"}
+    plain = stack.http.post("/chat/completions", json={**whole, "messages": [{"role": "user", "content": said}]}).json()
+    assert (curated["choices"], curated["usage"]) == (plain["choices"], plain["usage"])
+    nothing = {**whole, "curate": True, "messages": [{"role": "user", "content": "\u200b"}]}
+    refused = stack.http.post("/chat/completions", json=nothing)
+    assert refused.status_code == 422
+    assert "normalize_text" in refused.json()["detail"]
+    with stack.http.stream("POST", "/chat/completions", json={**whole, "curate": True, "stream": True}) as chunks:
+        first = next(line for line in chunks.iter_lines() if line.startswith("data: "))
+    assert json.loads(first.removeprefix("data: "))["curated"] == curated["curated"]
