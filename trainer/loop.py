@@ -22,10 +22,10 @@ from trainer.checkpoint import Checkpoints, Progress, read_qualities
 from trainer.config import TrainConfig
 from trainer.cure import micro_tokens
 from trainer.detours import read_detours
-from trainer.evaluate import EVALUATIONS, Evaluator, last_evaluation
-from trainer.export import export
+from trainer.evaluate import EVALUATIONS, last_evaluation
 from trainer.loss import LanguageModelLoss
 from trainer.model import build, load_structure
+from trainer.objectives import Export, objective_of
 from trainer.optim import LossScale, make_optimizer
 from trainer.parallel import num_parameters, shard, start_group, this_device
 from trainer.records import FaultError, append_line, cut_back, event, read_lines, write_json
@@ -68,8 +68,8 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
     checkpoints = Checkpoints(run_dir, config, model, optimizer)
     begin = _begin(run_dir, config, checkpoints, beacon)
     scale = LossScale(config.run.precision, begin.loss_scale, begin.good_steps)
-    stepper = Stepper(config, model, optimizer, scale, device, beacon)
-    evaluate = Evaluator(config, vectors, run_dir, micro_rows, device)
+    stepper = Stepper(config, model, optimizer, scale, device, beacon, vectors.sources)
+    evaluate = objective_of(config).evaluator(config, vectors, run_dir, micro_rows, device)
     cursor, history = begin.rows, read_lines(run_dir / "metrics.jsonl")
     rows_of_steps = list(schedule.steps_from(cursor))
     num_steps = begin.step + len(rows_of_steps)
@@ -88,10 +88,7 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
         cursor += num_rows
         lr = schedule.learning_rate(cursor)
         found = stepper.gradients(batch, step, stopping.asked)
-        line = {
-            "step": step, "steps": num_steps, "loss": found.loss, "lr": lr, "grad_norm": found.grad_norm,
-            "loss_scale": scale.value, "rows": num_rows, **({"skipped": True} if found.skipped else {}),
-        }  # fmt: skip
+        line = {"step": step, "steps": num_steps, "lr": lr, "rows": num_rows, **found.facts()}
         if fault := fault_in(line, history, config.recovery):
             raise FaultError(*fault)
         stepper.apply(lr, found.skipped)
@@ -116,16 +113,17 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
 
     beacon.beat(Phase.EXPORT, len(history))
     checkpoints.wait()
-    return _conclude(num_steps, model, checkpoints, chat, run_dir, history)
+    return _conclude(num_steps, model, checkpoints, chat, run_dir, history, objective_of(config).export)
 
 
 def _sharded_model(
     config: TrainConfig, chat: ChatTokenizer, run_dir: Path, device: torch.device, micro: int
 ) -> LanguageModelLoss:
     """Builds the model, describes it while it is whole, and shards it."""
-    model = LanguageModelLoss(build(config, load_structure(config, chat), chat))
+    objective, whole = objective_of(config), build(config, load_structure(config, chat), chat)
     if distributed.get_rank() == 0:
-        architecture.report(run_dir, model.model)
+        architecture.report(run_dir, whole)
+    model = objective.loss(objective.make_model(whole, config))
     done = prepare_blocks(model, config, device, micro)
     if distributed.get_rank() == 0:
         facts = {"parameters": num_parameters(model), "processes": distributed.get_world_size(), "device": device.type}
@@ -197,6 +195,7 @@ def _conclude(
     chat: ChatTokenizer,
     run_dir: Path,
     history: list[dict[str, Any]],
+    export: Export,
 ) -> str:
     """Exports the last model, and the best where that is another one; says and returns how the run ended."""
     first, best = distributed.get_rank() == 0, checkpoints.best
