@@ -113,7 +113,7 @@ def _pre_norm(probe: Probe) -> Finding:
     behind: list[str] = []
     normed_stream = False
     for block in probe.blocks:
-        names = {module: name for name, module in block.named_modules()}
+        names = probe.names(block)
         once = probe.through(block, LARGE * probe.states)
         twice = probe.through(block, 2 * LARGE * probe.states)
         raw += [names[m] for m in probe.weighted(block) if m in once and not _same_input(once[m], twice[m])]
@@ -150,7 +150,7 @@ def _gated_activation(probe: Probe) -> Finding:
     names = ("hidden_act", "hidden_activation", "activation_function", "activation")
     activation = next((getattr(settings, name) for name in names if isinstance(getattr(settings, name, None), str)), "")
     for block in probe.blocks:
-        names_in_block = {module: name for name, module in block.named_modules()}
+        names_in_block = probe.names(block)
         one, other = (_with_norms_giving(probe, block, sign * 100 * probe.states) for sign in (1, -1))
         for module in probe.weighted(block):
             if module in one and (_is_product(one[module], other[module]) or _gates_itself(module)):
@@ -172,7 +172,7 @@ def _no_embedding_norm(probe: Probe) -> Finding:
     entered = [_entered_by_larger(probe, scale) for scale in (LARGE, 2 * LARGE)]
     if close(entered[1], 2 * entered[0]):
         return True, "the embedding goes into the first block without a norm"
-    names = {module: name for name, module in probe.model.named_modules()}
+    names = probe.names(probe.model)
     inside = set(probe.blocks[0].modules())
     order = list(probe.calls)
     early = [names[m] for m in order[: order.index(probe.blocks[0])] if m in probe.norms and m not in inside]
@@ -215,7 +215,7 @@ def _rope_or_alibi(probe: Probe) -> Finding:
 def _no_bias(probe: Probe) -> Finding:
     """Parameters that are added."""
     found = Counter(
-        ".".join(part for part in name.split(".") if not part.isdigit())
+        ".".join(part for part in name.replace(".base_layer.", ".").split(".") if not part.isdigit())
         for name, _ in probe.model.named_parameters()
         if name.endswith(("bias", "bias_"))
     )

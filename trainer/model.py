@@ -93,12 +93,16 @@ def open_base(folder: Path, chat: ChatTokenizer, dtype: torch.dtype = torch.floa
 
 
 def build(config: TrainConfig, structure: PreTrainedConfig, chat: ChatTokenizer) -> PreTrainedModel:
-    """The model in fp32, whatever its file says; weights from scratch depend on the seed only."""
+    """The model in fp32, whatever its file says; new weights, adapters' too, depend on the seed only."""
     torch.manual_seed(config.run.seed)
     if config.model.base is None:
         model = AutoModelForCausalLM.from_config(structure, dtype=torch.float32)
     else:
         model = open_base(Path(config.model.base), chat)
+    if config.model.lora is not None:
+        from trainer.lora import add_adapters  # peft takes seconds to load
+
+        add_adapters(model, config.model.lora)
     model.config.use_cache = False
     return model
 

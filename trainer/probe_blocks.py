@@ -54,6 +54,11 @@ class Probe:
         self.states = noise_like(entered)
         self.norms = {module for module, call in self.calls.items() if is_norm(module, call)}
 
+    @staticmethod
+    def names(root: nn.Module) -> dict[nn.Module, str]:
+        """Of all modules under `root`, as the base calls them where adapters were put in."""
+        return {module: name.removesuffix(".base_layer") for name, module in root.named_modules()}
+
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
         """The whole model's answer."""
         return self.model(input_ids=ids, use_cache=False).logits
