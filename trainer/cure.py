@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from trainer.schedule import Schedule
 from trainer.vectors import Vectors, read_samples
 
 MAX_RECORDS_TOLD = 1_000
+IDLE_RATIO = 10
+MAY_PASS = ("crash", "exception", "hang")
+"""Faults that may have had to do with the machine, where no record shows them: they are given a second chance."""
 
 
 class CannotCureError(Exception):
@@ -69,7 +73,7 @@ def cure(run: Patient, fault: Fault) -> None:
     entry["checkpoint"] = {"step": choice.step, "why": choice.why}
     if fault.kind == "out_of_memory":
         entry |= _halve_micro_batch(run)
-    elif fault.kind in DATA_KINDS or _was_killed_there(fault, past):
+    elif fault.kind in DATA_KINDS or (fault.kind == "killed" and _was_there(fault, past)):
         entry |= _leave_out(run, fault, choice, past)
     entry["steps_repeated"] = _go_back(run.run_dir, choice.step)
     entry["seconds_lost"] = round(time.time() - run.ended_at, 1)
@@ -79,24 +83,26 @@ def cure(run: Patient, fault: Fault) -> None:
 
 
 def _check_restarts(run: Patient, fault: Fault, past: list[dict[str, Any]]) -> None:
-    """So many restarts in a row without a step that no attempt before had reached end the run."""
+    """So many faults in a row at one step end the run, or ten times as many without a step that was not reached before."""
     if fault.kind == "stop":
         raise CannotCureError(fault.reason)
     if fault.kind == "out_of_memory":
         return  # halving ends by itself
+    steps = [*(entry["step"] for entry in past if "micro_tokens" not in entry), fault.step]
+    there = sum(1 for _ in takewhile(lambda step: step == fault.step, reversed(steps[:-1])))
     furthest, idle = -1, 0
-    for step in [*(entry["step"] for entry in past if "micro_tokens" not in entry), fault.step]:
+    for step in steps:
         idle = 0 if step > furthest else idle + 1
         furthest = max(furthest, step)
     allowed = run.config.recovery.max_restarts
-    if allowed == 0 or idle >= allowed:
-        times = f" after {len(past)} restarts, {idle} of them without getting beyond step {furthest}" if past else ""
+    if there >= allowed or idle >= IDLE_RATIO * allowed:
+        times = f", after {len(past)} restarts without getting beyond step {furthest}" if past else ""
         raise CannotCureError(f"{fault.reason} at step {fault.step}{times}")
 
 
-def _was_killed_there(fault: Fault, past: list[dict[str, Any]]) -> bool:
-    """Whether a kill came at this step before: once is somebody, twice is something."""
-    return fault.kind == "killed" and any(entry["kind"] == "killed" and entry["step"] == fault.step for entry in past)
+def _was_there(fault: Fault, past: list[dict[str, Any]]) -> bool:
+    """Whether the same came at this step before: once may be the machine, twice is something."""
+    return any(entry["kind"] == fault.kind and entry["step"] == fault.step for entry in past)
 
 
 def _choose(run: Patient, fault: Fault) -> Choice:
@@ -148,6 +154,8 @@ def _leave_out(run: Patient, fault: Fault, choice: Choice, past: list[dict[str, 
         segments = sorted({segment for segment, _ in findings.at_fault})
         records = _conversations(run.vectors, segments, findings.at_fault)
         action = f"left out {len(records)} {'record' if len(records) == 1 else 'records'}"
+    elif fault.kind == "killed" or (fault.kind in MAY_PASS and not _was_there(fault, past)):
+        return {**facts, "segment": suspects[0][0], "action": "went on, since no record shows the fault alone"}
     else:
         if any(entry.get("unexplained") == fault.kind for entry in past):
             why = "the same came in other records before, and none of them shows it alone: the cause is not in the data"

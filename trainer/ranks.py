@@ -17,7 +17,7 @@ from trainer.nodes import Node, ends_elsewhere, tell_end
 from trainer.run_lock import LAUNCHER
 
 POLL_S = 0.5
-HANG_RATIO = 20.0
+HANG_RATIO, FIRST_STEP_RATIO = 20.0, 10.0
 MIN_STEP_LIMIT_S, OTHER_LIMIT_S = 120.0, 3_600.0
 """A step may take twenty times as long as the slowest before it, but at least two minutes; before three steps are done,
 and outside steps, an hour: kernels are compiled, disks are slow."""
@@ -124,7 +124,7 @@ class Watch:
         if last.phase is Phase.STEP and steps >= STEPS_TO_LEARN:
             limit = max(MIN_STEP_LIMIT_S, HANG_RATIO * slowest)
         if last.phase is Phase.STEP and self._given is not None:
-            limit = self._given
+            limit = self._given if steps > 1 else FIRST_STEP_RATIO * self._given
         still = time.monotonic() - last.at_s
         if still > limit:
             self.hang = f"nothing moved for {still:.0f} s"
