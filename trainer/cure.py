@@ -83,7 +83,7 @@ def cure(run: Patient, fault: Fault) -> None:
 
 
 def _check_restarts(run: Patient, fault: Fault, past: list[dict[str, Any]]) -> None:
-    """So many faults in a row at one step end the run, or ten times as many without a step that was not reached before."""
+    """So many faults in a row at one step end the run, or ten times as many without reaching a new step."""
     if fault.kind == "stop":
         raise CannotCureError(fault.reason)
     if fault.kind == "out_of_memory":
