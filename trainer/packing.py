@@ -4,11 +4,13 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 
-def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Indices of samples per row; no sample is split, no row exceeds `capacity` tokens.
+def pack(lengths: Sequence[int], capacity: int | None) -> list[list[int]]:
+    """Indices of samples per row; no sample is split, no row exceeds `capacity` tokens; None: a row for each.
 
     The longest samples are placed first, each in the fullest row that still has room. Deterministic.
     """
+    if capacity is None:
+        return [[index] for index in range(len(lengths))]
     assert all(0 < length <= capacity for length in lengths)
     rows: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (tokens left, row), ascending

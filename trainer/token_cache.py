@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
@@ -100,20 +100,27 @@ def tokenise(
 def _make(
     parts: list[SegmentPart], chat: ChatTokenizer, data: Data, folder: Path, processes: int
 ) -> Iterator[tuple[SegmentPart, tuple[Piece, Stamp]]]:
-    """Tokenises parts, here or by processes that end with this one."""
+    """Tokenises parts, here and by processes that end with this one."""
     processes = min(processes, len(parts) // MIN_PARTS_A_PROCESS)
     if processes < 2:
         for part in parts:
             yield part, make_piece(part, chat, data, folder)
         return
     context = get_context("spawn")  # what tokenised or read Parquet once does not survive a fork
-    with ProcessPoolExecutor(processes, context, _begin_process, (os.getpid(),)) as pool:
-        waiting = {
+    with ProcessPoolExecutor(processes - 1, context, _begin_process, (os.getpid(),)) as pool:
+        part_of = {
             pool.submit(_make_in_process, part, chat.name, chat.fingerprint, data, folder): part for part in parts
         }
+        waiting = set(part_of)
         try:
+            for future in reversed(part_of):  # this process takes from the end what nobody has begun
+                if future.cancel():
+                    waiting.discard(future)
+                    yield part_of[future], make_piece(part_of[future], chat, data, folder)
+                done, waiting = wait(waiting, timeout=0)
+                yield from ((part_of[other], other.result()) for other in done)
             for future in as_completed(waiting):
-                yield waiting[future], future.result()
+                yield part_of[future], future.result()
         except BrokenProcessPool:
             raise TrainingError("a process that tokenised was killed; started again, the run goes on there") from None
         finally:

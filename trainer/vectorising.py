@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.checked_files import Stamp, appear, stamp_if_whole
 from trainer.config import MAX_SEGMENT_TOKENS, ConfigError, TrainConfig
-from trainer.packing import pack
 from trainer.pieces import MAX_REFUSALS_TOLD, Piece
+from trainer.segment_writer import Sample, SegmentWriter
 from trainer.slices import Where
 from trainer.splitting import SPLITTING_VERSION, TRAIN, VALIDATION, Splitter
 from trainer.token_cache import Tokenised, tokenise
-from trainer.vectors import SCHEMA, Segment, Vectors
+from trainer.vectors import Segment, Vectors
 from trainer.version import DatasetVersion, SegmentPart, check_bounds, open_version
 
 CODE_VERSION = 3
@@ -40,13 +39,6 @@ class _Learned(NamedTuple):
     where: Where
     weight: float
     """Its tokens in an epoch for each token of the main version."""
-
-
-class _Sample(NamedTuple):
-    piece: int
-    place: int
-    length: int
-    num_targets: int
 
 
 def vectorise(
@@ -164,7 +156,8 @@ def _pack(
 ) -> None:  # fmt: skip
     """Splits the samples, in the versions' order, and packs them into segments of one source each."""
     folder.mkdir(parents=True, exist_ok=True)
-    packers: dict[tuple[int, int], _Packer] = {}
+    writers: dict[tuple[int, int], SegmentWriter] = {}
+    capacity = config.row_tokens if config.data.packing else None
     for number, piece in enumerate(tokens.pieces):
         batch = piece.open(tokens.folder, tokens.stamps[piece.path])
         lengths = np.diff(batch["ids"].offsets.to_numpy()).tolist()
@@ -172,63 +165,16 @@ def _pack(
         source = source_of[number] if number < len(source_of) else 0
         for place, split in enumerate(splitter.split(number, batch).tolist()):
             if split in SPLITS:
-                packer = packers.get((split, source))
-                if packer is None:
-                    packer = packers[split, source] = _Packer(split, source, config, segment_tokens, folder)
-                packer.add(_Sample(number, place, lengths[place], targets[place]))
+                writer = writers.get((split, source))
+                if writer is None:
+                    name = SPLITS[split] if source == 0 else f"mix-{source}"
+                    writer = SegmentWriter(folder, name, source, capacity, segment_tokens)
+                    writers[split, source] = writer
+                writer.add(Sample(number, place, lengths[place], targets[place]))
     of_split: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS.values()}
-    for (split, _), packer in sorted(packers.items()):
-        of_split[SPLITS[split]] += [asdict(segment) for segment in packer.close()]
+    for (split, _), writer in sorted(writers.items()):
+        of_split[SPLITS[split]] += [asdict(segment) for segment in writer.close()]
     appear(folder / "index.json", json.dumps({**of_split, "facts": splitter.facts}).encode())
-
-
-class _Packer:
-    """Packs samples of one source and split, a segment at a time."""
-
-    def __init__(self, split: int, source: int, config: TrainConfig, segment_tokens: int, folder: Path) -> None:
-        self._name = SPLITS[split] if source == 0 else f"mix-{source}"
-        self._source = source
-        self._capacity = config.row_tokens
-        self._is_packing = config.data.packing
-        self._segment_tokens = segment_tokens
-        self._folder = folder
-        self._open: list[_Sample] = []
-        self._open_tokens = 0
-        self._segments: list[Segment] = []
-
-    def add(self, sample: _Sample) -> None:
-        self._open.append(sample)
-        self._open_tokens += sample.length
-        if self._open_tokens >= self._segment_tokens:
-            self._write()
-
-    def close(self) -> list[Segment]:
-        """All segments, the last one too."""
-        if self._open:
-            self._write()
-        return self._segments
-
-    def _write(self) -> None:
-        samples = self._open
-        lengths = [sample.length for sample in samples]
-        rows = pack(lengths, self._capacity) if self._is_packing else [[index] for index in range(len(samples))]
-        num_targets = [sum(samples[index].num_targets for index in row) for row in rows]
-        columns = {
-            "pieces": [[samples[index].piece for index in row] for row in rows],
-            "samples": [[samples[index].place for index in row] for row in rows],
-            "num_targets": num_targets,
-        }
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, SCHEMA) as writer:
-            writer.write_batch(pa.RecordBatch.from_pydict(columns, SCHEMA))
-        content = sink.getvalue()
-        path = f"{self._name}-{len(self._segments):05d}.arrow"
-        appear(self._folder / path, content)
-        sha256 = hashlib.sha256(content).hexdigest()
-        self._segments.append(
-            Segment(path, self._source, len(rows), len(samples), self._open_tokens, sum(num_targets), sha256)
-        )
-        self._open, self._open_tokens = [], 0
 
 
 def _rows_an_epoch(train: Iterable[Segment], weights: Sequence[float]) -> tuple[int, ...]:

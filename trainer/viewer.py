@@ -1,6 +1,7 @@
 """`talkmill train CONFIG.json --show N`: the first samples of a run, packed as rows, with what is learned marked.
 
-On a terminal learned tokens are green; elsewhere they stand between ⟦ and ⟧. Nothing is trained or kept.
+On a terminal learned tokens are green; elsewhere they stand between ⟦ and ⟧. Nothing is trained but the tokenizer of a
+model from scratch, which is kept for the run.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trainer.chat_tokenizer import ChatTokenizer
-from trainer.config import TrainConfig, load_config
+from trainer.config import ConfigError, TrainConfig, load_config
 from trainer.dialogues import DialogueError, EncodedRow, Lengths, Window, encode_window, make_windows
 from trainer.launcher import open_tokenizer
 from trainer.packing import pack
@@ -49,8 +50,11 @@ def show(config_path: Path, num_samples: int, console: Console) -> None:
     if chat.default_system is not None:
         console.print("the template adds a system prompt of its own, which counts as source", style="dim")
     shown = list(islice(samples(config, version, chat), num_samples))
+    if not shown:
+        raise ConfigError(f"data.where: no conversation of the version is {', '.join(config.data.where) or 'there'}")
     trained = [(sample, sample.row) for sample in shown if sample.row is not None and sample.row.ids]
-    for number, places in enumerate(pack([len(row.ids) for _, row in trained], config.row_tokens), 1):
+    rows = pack([len(row.ids) for _, row in trained], config.row_tokens if config.data.packing else None)
+    for number, places in enumerate(rows, 1):
         held = sum(len(trained[place][1].ids) for place in places)
         parts = f"{len(places)} sample{'s' * (len(places) > 1)}, {held} tokens, {config.row_tokens - held} of padding"
         console.rule(f"row {number}: {parts}", align="left")
@@ -66,7 +70,7 @@ def samples(config: TrainConfig, version: DatasetVersion, chat: ChatTokenizer) -
     """The version's samples, in its order."""
     data = config.data
     lengths = Lengths(data.max_source_length, data.max_target_length, data.min_history_ratio)
-    for conversation in version.conversations():
+    for conversation in version.conversations(data.where):
         if data.targets == "last" and conversation.has_later_window:
             continue
         try:
