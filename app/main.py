@@ -21,6 +21,7 @@ from app.downloads import router as downloads
 from app.files.routes import router as files
 from app.filters.routes import router as filters
 from app.keys.routes import router as keys
+from app.last_used import last_used, written_regularly
 from app.lexicons.match import router as matching
 from app.lexicons.routes import router as lexicons
 from app.recipes.routes import router as recipes
@@ -39,7 +40,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 @asynccontextmanager
 async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
-    yield
+    async with written_regularly():
+        yield
     generators().close()
 
 
@@ -83,6 +85,7 @@ async def _identify(request: Request, call_next: Callable[[Request], Awaitable[R
     try:
         if request.url.path.startswith("/v1/"):
             request.state.key = await run_in_threadpool(authenticate, request.headers.get("authorization"))
+            last_used().note(request.state.key.id)
         response = await call_next(request)
     except errors.ApiError as error:
         response = errors.api_error(request, error)

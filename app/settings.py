@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """Pending work that nobody claimed for this long is announced to the broker again."""
     train_nproc: int | None = Field(default=None, ge=1)
     """Training processes of a job that does not say; one a GPU of its worker by default, 2 without any."""
+    keep_runs_days: float = Field(default=7.0, ge=0)
+    """How long a worker keeps the run directory of a job that has ended; what a user may want of it is in the store."""
     chat_idle_s: float = Field(default=300.0, gt=0)
     """A generation process that served nobody for this long is stopped."""
 

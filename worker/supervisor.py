@@ -55,6 +55,7 @@ def train(lease: Lease, lost: threading.Event) -> None:
     begun = _begin(lease)
     if begun is None:
         return
+    run_folder.forget_old()
     job, versions, base_files = begun
     run_dir = get_settings().runs_dir / job.id
     manifests = {version.id: lay_out_version(version) for version in versions}

@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.datasets.service import create_version
 from app.db import reading, writing
 from app.models import Dataset, File, Job, JobCheckpoint, JobEvaluation, JobMetric, Version, Work, new_id
 from app.queue import add_work
+from app.settings import get_settings
 from app.store import get_store
 from app.training.showing import show_job
 from worker import run_folder
@@ -205,3 +207,27 @@ def test_progress_is_a_minutes_speed_and_hyperparameters_become_numbers(run_dir:
     assert told.estimated_finish is not None
     assert 59 * 2 - 2 <= told.estimated_finish - job.created_at <= 59 * 2 + 30
     assert "version" not in told.trainer["data"]
+
+
+def test_a_worker_removes_runs_that_ended_long_ago_and_no_others() -> None:
+    version_id, runs = _version(), get_settings().runs_dir
+    jobs = {name: _job(version_id) for name in ("old", "new", "paused", "running")}
+    ended = {
+        "old": ("failed", 8.0),
+        "new": ("succeeded", 6.0),
+        "paused": ("paused", None),
+        "running": ("running", None),
+    }
+    with writing() as session:
+        for name, (status, days_ago) in ended.items():
+            job = session.get_one(Job, jobs[name])
+            job.status, job.finished_at = status, None if days_ago is None else time.time() - days_ago * 86_400
+    for job_id in [*jobs.values(), "ftjob-of-another-database"]:
+        (runs / job_id / "checkpoints").mkdir(parents=True)
+        for suffix in (".log", ".request.json"):
+            (runs / f"{job_id}{suffix}").touch()
+    before = {path.name for path in runs.iterdir()}
+    run_folder.forget_old()
+    assert before - {path.name for path in runs.iterdir()} == {
+        jobs["old"] + suffix for suffix in ("", ".log", ".request.json")
+    }
