@@ -11,6 +11,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 CONFIGURATIONS = "transformers.models.auto.configuration_auto"
+MODELS = "transformers.models.auto.modeling_auto"
 OURS = "trainer.alibi_config"
 
 
@@ -23,14 +24,13 @@ def register_when_loaded() -> None:
 
 
 class _Waiting:
-    """Finds one module as Python itself would, and loads ours behind it; then it is done."""
+    """Finds two modules as Python itself would, and loads ours behind the one that is asked for first."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != CONFIGURATIONS:
+        if fullname not in (CONFIGURATIONS, MODELS):
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or spec.loader is None:
             return spec
@@ -38,7 +38,10 @@ class _Waiting:
 
         def execute_both(module: ModuleType) -> None:
             execute(module)
-            import_module(OURS)
+            if fullname == MODELS or MODELS not in sys.modules:  # else that one is being loaded, and needed by ours
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                import_module(OURS)
 
         spec.loader.exec_module = execute_both  # type: ignore[method-assign]
         return spec
