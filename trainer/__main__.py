@@ -13,10 +13,10 @@ EXIT_USAGE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains; with `generate` as first argument, answers; with `inspect`, tells what a base model is."""
+    """Trains; with `generate` as first argument, answers; with `score`, scores; with `inspect`, tells of a base."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    commands = {"generate": _generate, "inspect": _inspect}
+    commands = {"generate": _generate, "inspect": _inspect, "score": _score}
     try:
         return commands[given[0]](given[1:]) if given and given[0] in commands else _train(given)
     except ConfigError as error:
@@ -66,6 +66,18 @@ def _generate(given: Sequence[str]) -> int:
     from trainer.generate import main as serve
 
     serve(options.run_dir, options.checkpoint)
+    return 0
+
+
+def _score(given: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer score", description="Score conversations by a reward model, one JSON a line."
+    )
+    parser.add_argument("run_dir", type=Path, help="run directory, or a model folder")
+    options = parser.parse_args(given)
+    from trainer.scoring import main as serve
+
+    serve(options.run_dir)
     return 0
 
 

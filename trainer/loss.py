@@ -16,6 +16,9 @@ class LanguageModelLoss(nn.Module):
     The whole is one module, so that a sharded output matrix is there when the loss is computed, inside `forward`.
     """
 
+    other_forwards: tuple[str, ...] = ("next_logits",)
+    """Methods beside `forward` that use the weights."""
+
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
@@ -41,12 +44,13 @@ class LanguageModelLoss(nn.Module):
         is_target_T = labels_BT.flatten() != -100
         place_N = is_target_T.nonzero_static(size=int(is_target_T.sum()) if num_targets is None else num_targets)[:, 0]
         hidden_ND, labels_N = hidden_BTD.flatten(0, 1).index_select(0, place_N), labels_BT.flatten()[place_N]
-        losses_B = hidden_BTD[:, 0, 0].float() * 0.0  # a rank without targets takes part in every reduction
+        weight_VD = self.model.get_output_embeddings().weight
+        # A rank without targets has a gradient for every weight too: all ranks reduce the same ones.
+        losses_B = hidden_BTD[:, 0, 0].float() * 0.0 + weight_VD[0, 0].float() * 0.0
         row_N = place_N // labels_BT.shape[1]
         if by_sample:
             sample_T = (positions_BT == 0).flatten().cumsum(0) - 1
             row_N, losses_B = sample_T[place_N], losses_B.new_zeros(int(sample_T[-1]) + 1)
-        weight_VD = self.model.get_output_embeddings().weight
         for start in range(0, labels_N.shape[0], LOSS_CHUNK):
             part = slice(start, start + LOSS_CHUNK)
             losses_N = checkpoint(_losses_of_chunk, hidden_ND[part], weight_VD, labels_N[part], use_reentrant=False)

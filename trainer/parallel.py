@@ -37,7 +37,8 @@ def shard(model: LanguageModelLoss, config: TrainConfig, device: torch.device) -
     for block in blocks_of(model.model):
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
-    register_fsdp_forward_method(model, "next_logits")
+    for method in model.other_forwards:
+        register_fsdp_forward_method(model, method)
     return model
 
 

@@ -15,15 +15,19 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from trainer.chat_tokenizer import ChatTokenizer
-from trainer.config import ConfigError
+from trainer.config import ConfigError, TrainConfig
 from trainer.loss import LanguageModelLoss
 from trainer.preferences import CHOSEN, REJECTED
 
 PREFIX = "model."
+LENGTHS = "talkmill_lengths"
+"""Member of the model's config.json."""
 
 
 class RewardLoss(LanguageModelLoss):
     """A reward model that answers with its rows' losses; rows hold pairs, as `trainer.preferences` makes them."""
+
+    other_forwards = ("scores",)
 
     def forward(
         self,
@@ -77,14 +81,17 @@ def _restarted(positions_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Ten
     return places_T - torch.where(begins_BT, places_T, 0).cummax(1).values
 
 
-def as_reward_model(model: PreTrainedModel) -> PreTrainedModel:
-    """A causal model's decoder under a new layer of one output.
+def as_reward_model(model: PreTrainedModel, config: TrainConfig) -> PreTrainedModel:
+    """A causal model's decoder under a new layer of one output; its configuration tells the lengths it is made for.
 
     Raises:
         ConfigError: `transformers` has no such form of the model's family.
     """
     structure = model.config
     structure.num_labels = 1
+    setattr(
+        structure, LENGTHS, {name: getattr(config.data, name) for name in ("max_source_length", "max_target_length")}
+    )
     try:
         whole = AutoModelForSequenceClassification.from_config(structure, dtype=torch.float32)
         decoder = getattr(whole, whole.base_model_prefix)
