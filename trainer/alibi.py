@@ -12,7 +12,12 @@ from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, Cache
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
-from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaModel
+from transformers.models.llama.modeling_llama import (
+    LlamaDecoderLayer,
+    LlamaForCausalLM,
+    LlamaModel,
+    LlamaRMSNorm,
+)
 
 from trainer.alibi_config import AlibiConfig
 
@@ -42,8 +47,14 @@ class AlibiModel(LlamaModel):
     _supports_flex_attn = False
 
     def __init__(self, config: AlibiConfig) -> None:
-        super().__init__(config)
+        super(LlamaModel, self).__init__(config)  # a Llama's own would ask for settings of rotary positions
+        self.padding_idx, self.vocab_size = config.pad_token_id, config.vocab_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.layers = nn.ModuleList(LlamaDecoderLayer(config, index) for index in range(config.num_hidden_layers))
+        self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary_emb = _NoRotation()
+        self.gradient_checkpointing = False
+        self.post_init()
 
     def forward(
         self,
@@ -90,8 +101,10 @@ class AlibiForCausalLM(LlamaForCausalLM):
     _supports_flex_attn = False
 
     def __init__(self, config: AlibiConfig) -> None:
-        super().__init__(config)
+        super(LlamaForCausalLM, self).__init__(config)
+        self.vocab_size = config.vocab_size
         self.model = AlibiModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
 

@@ -33,7 +33,14 @@ def model() -> PreTrainedModel:
 IDS = torch.arange(3, 27).reshape(1, 24)
 
 
-@pytest.mark.parametrize("imports", [f"import trainer; {LOAD}", f"{LOAD}; import trainer"])
+@pytest.mark.parametrize(
+    "imports",
+    [
+        f"{LOAD}; import trainer",
+        f"import trainer; from transformers import AutoModelForCausalLM; {LOAD}",
+        f"import trainer; from transformers import LlamaForCausalLM; {LOAD}",
+    ],
+)
 def test_transformers_opens_the_folder_after_import_trainer(
     imports: str, model: PreTrainedModel, tmp_path: Path
 ) -> None:
