@@ -1,39 +1,33 @@
 """JSON lines of conversations, many at a time: columns where a line is surely right, the reader of records elsewhere.
 
-A line is surely right when one regular expression accepts all of it: an id, a list of turns, perhaps a user and
-metadata, and nothing else. What the expression does not accept, good or bad, is read record by record, so both ways
-give the same rows and the same quarantine. The file is cut at fixed offsets, each moved to the next line's beginning;
-a cut knows the number of its first line, so cuts can be read in any order and by any process.
+What a line must be to be surely right is told in `plain_lines`; the others, good or bad, are read record by record, so
+both ways give the same rows and the same quarantine. The file is cut at fixed offsets, each moved to the next line's
+beginning; a cut knows the number of its first line, so cuts can be read in any order and by any process.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 import pyarrow as pa
 
+from curation.formats.encodings import RecordError
 from curation.formats.messages import MAX_ID_CHARS, SHAREGPT, Record, parse_object
 from curation.formats.messages import MESSAGES as MESSAGES_FORM
 from curation.formats.roles import IGNORE, Speakers, role_of
 from curation.formats.streams import BOM, CHUNK_BYTES, MAX_LINE_BYTES
 from curation.segments import RAW_SCHEMA
 
-SPACE = r"[ \t\r]*"
-CHARACTERS = (
-    r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u(?:[0-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}'
-    r"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))*"
-)
-STRING = f'"{CHARACTERS}"'
-NUMBER = r"(?:0|-?[1-9][0-9]{0,17})"
-SCALAR = rf"(?:{STRING}|{NUMBER}(?:\.[0-9]{{1,15}})?|true|false|null)"
+if TYPE_CHECKING:
+    from curation.formats.plain_lines import Reading
+
 FORMS = {MESSAGES_FORM: ("messages", "role", "content"), SHAREGPT: ("conversations", "from", "value")}
 """The members of the two forms: the list of turns, who speaks, what is said."""
-MAX_SPEAKERS = 50
-"""A part with more of them is read record by record."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,7 @@ def read_cut(source: Path, cut: Cut, form: str, speakers: Speakers, prefix: str,
         file.seek(cut.begin)
         content = file.read(cut.end - cut.begin)
     lines = _lines(content, cut.first_line)
-    plain = _plain_rows(lines, form, speakers, prefix)
+    plain = _plain_rows(content, lines, form, speakers, prefix)
     rest = lines.join(plain.select("line"), on="line", how="anti", maintain_order="left")
     records: list[dict[str, Any]] = []
     bad: list[tuple[int, str]] = []
@@ -112,95 +106,85 @@ def read_cut(source: Path, cut: Cut, form: str, speakers: Speakers, prefix: str,
 
 
 def _lines(content: bytes, first_line: int) -> pl.DataFrame:
-    """The lines: number, the bytes from `begin` to `end`, their `text`, null where that is no UTF-8."""
-    ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
-    if not ends.size or ends[-1] < len(content):
+    """The lines: number, and the bytes from `begin` to `end`, the line break left out."""
+    ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n"))
+    if not ends.size or ends[-1] + 1 < len(content):
         ends = np.append(ends, len(content))
-    begins = np.concatenate([[0], ends[:-1]])
-    buffers = [None, pa.py_buffer(np.append(begins, len(content)).astype(np.int64)), pa.py_buffer(content)]
-    binary = pl.Series(pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), buffers))
-    try:
-        text = binary.cast(pl.String)
-    except pl.exceptions.ComputeError:
-        text = pl.Series([_decoded(line) for line in binary], dtype=pl.String)
-    numbers = np.arange(first_line, first_line + len(ends))
-    return pl.DataFrame({"line": numbers, "begin": begins, "end": ends, "text": text})
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    return pl.DataFrame({"line": np.arange(first_line, first_line + len(ends)), "begin": begins, "end": ends})
 
 
-def _decoded(line: bytes) -> str | None:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _plain_rows(lines: pl.DataFrame, form: str, speakers: Speakers, prefix: str) -> pl.DataFrame:
+def _plain_rows(content: bytes, lines: pl.DataFrame, form: str, speakers: Speakers, prefix: str) -> pl.DataFrame:
     """Rows of RAW_SCHEMA of those lines that are surely right."""
-    turns, speaker, text = FORMS[form]
-    plain = lines.filter(pl.col("text").str.contains(_pattern(form)).fill_null(value=False))
-    turn = pl.Struct({speaker: pl.String, text: pl.String, "weight": pl.Int64})
-    decoded = plain["text"].str.json_decode(pl.Struct({"id": pl.String, turns: pl.List(turn)}))
-    frame = plain.select("line", *(_object(plain["text"], field) for field in ("user", "meta")))
-    frame = frame.hstack(decoded.struct.unnest().rename({turns: "messages"}).get_columns())
-    roles = _roles(_spoken(frame, speaker), speakers.mapping)
-    said = pl.element().struct.field(speaker).replace_strict(roles, default=None, return_dtype=pl.String)
-    message = pl.struct(
-        said.alias("role"), pl.element().struct.field(text).alias("content"), pl.element().struct.field("weight")
-    )
-    known = pl.col("messages").list.eval(pl.element().struct.field(speaker).is_in(list(roles)).all()).list.first()
-    short = pl.col("id").str.len_chars().fill_null(0) <= MAX_ID_CHARS
-    sure = frame.filter(known & short)
-    for name in _spoken(sure, speaker):
-        speakers.role_of(name)
+    from curation.formats.plain_lines import read_lines
+
+    sound = lines.filter(_are_utf8(content, lines))
+    turns_key, speaker_key, text_key = (np.frombuffer(key.encode(), dtype=np.uint8) for key in FORMS[form])
+    begins, ends = sound["begin"].to_numpy(), sound["end"].to_numpy()
+    read = read_lines(np.frombuffer(content, dtype=np.uint8), begins, ends, (turns_key, speaker_key, text_key))
+    names = [content[begin:end].decode() for begin, end in read.speakers.tolist()]
+    roles = [_role(name, speakers.mapping) for name in names]
+    frame = pl.DataFrame({"line": sound["line"].filter(pl.Series(read.taken)), "messages": _messages(read, roles)})
+    ids = pl.Series([content[begin:end].decode() for begin, end in read.about[:, :2].tolist()], dtype=pl.String)
+    user, is_user = _objects(content, read.about[:, 2:4], "user")
+    meta, is_meta = _objects(content, read.about[:, 4:], "meta")
+    line_of = np.repeat(np.arange(frame.height), np.diff(read.upto, prepend=0))
+    unknown = np.array([role is None for role in roles], dtype=bool)[read.turns[:, 1]]
+    is_known = np.bincount(line_of, unknown, minlength=frame.height) == 0
+    sure = is_known & is_user & is_meta & (ids.str.len_chars() <= MAX_ID_CHARS).to_numpy()
+    for number in np.unique(read.turns[sure[line_of], 1]).tolist():
+        speakers.role_of(names[number])
     own = pl.concat_str(pl.lit(f"{prefix}:"), pl.col("line").cast(pl.String))
-    named = pl.when(pl.col("id").fill_null("") == "").then(own).otherwise("id").alias("id")
-    return sure.select(named, "line", pl.col("messages").list.eval(message), "user", "meta").cast(RAW_SCHEMA)
+    named = pl.when(ids == "").then(own).otherwise(ids).alias("id")
+    return frame.select(named, "line", "messages", user, meta).filter(pl.Series(sure)).cast(RAW_SCHEMA)
 
 
-def _spoken(frame: pl.DataFrame, speaker: str) -> list[str]:
-    """Who speaks, in the order of their first turns."""
-    return frame["messages"].explode().struct.field(speaker).unique(maintain_order=True).to_list()
+def _are_utf8(content: bytes, lines: pl.DataFrame) -> pl.Series:
+    """Which lines can be decoded."""
+    try:
+        pl.Series([content]).cast(pl.String)
+    except pl.exceptions.ComputeError:
+        spans = lines.select("begin", "end").iter_rows()
+        return pl.Series([_is_utf8(content[begin:end]) for begin, end in spans], dtype=pl.Boolean)
+    return pl.repeat(value=True, n=lines.height, dtype=pl.Boolean, eager=True)
 
 
-def _roles(names: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """Role by speaker, of those whose turns are kept."""
-    if len(names) > MAX_SPEAKERS:
-        return {}
-    found = {name: role_of(name, mapping) for name in names if name.strip()}
-    return {name: role for name, role in found.items() if role not in (None, IGNORE)}
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _pattern(form: str) -> str:
-    """Accepts a whole line of the form, and nothing that the reader of records would take otherwise."""
-    turns, speaker, text = FORMS[form]
-
-    def member(key: str, value: str) -> str:
-        return f'"{key}"{SPACE}:{SPACE}{value}'
-
-    comma = f"{SPACE},{SPACE}"
-    message = (
-        rf"\{{{SPACE}{member(speaker, STRING)}{comma}{member(text, STRING)}"
-        rf"(?:{comma}{member('weight', '(?:0|1|null)')})?{SPACE}\}}"
-    )
-    listed = member(turns, rf"\[{SPACE}{message}(?:{comma}{message})*{SPACE}\]")
-    name = member("id", f"(?:{STRING}|{NUMBER}|null)")
-    user, meta = member("user", _FLAT), member("meta", _FLAT)
-    about = f"(?:(?:{comma}{user})?(?:{comma}{meta})?|{comma}{meta}{comma}{user})"
-    return rf"^{SPACE}\{{{SPACE}(?:{name}{comma}{listed}|{listed}(?:{comma}{name})?){about}{SPACE}\}}{SPACE}\n?$"
+def _role(name: str, mapping: Mapping[str, str]) -> str | None:
+    """The role of a speaker whose turns are kept."""
+    role = role_of(name, mapping) if name.strip() else None
+    return None if role == IGNORE else role
 
 
-_MEMBER = rf"{STRING}{SPACE}:{SPACE}{SCALAR}"
-_FLAT = rf"\{{{SPACE}(?:{_MEMBER}(?:{SPACE},{SPACE}{_MEMBER})*)?{SPACE}\}}"
+def _messages(read: "Reading", roles: Sequence[str | None]) -> pl.Series:
+    """The turns of each line; those of speakers without a role have none either."""
+    said_by, weights = read.turns[:, 1], read.turns[:, 2]
+    text_ends = np.concatenate([[0], read.turns[:, 0]])
+    columns = {
+        "role": pl.Series(roles, dtype=pl.String).gather(said_by).to_arrow(compat_level=pl.CompatLevel.oldest()),
+        "content": pa.LargeStringArray.from_buffers(len(said_by), pa.py_buffer(text_ends), pa.py_buffer(read.said)),
+        "weight": pa.array(weights, mask=weights < 0),
+    }
+    turns = pa.StructArray.from_arrays(list(columns.values()), list(columns))
+    lists = pa.LargeListArray.from_arrays(pa.array(np.concatenate([[0], read.upto])), turns)
+    return pl.DataFrame(pa.RecordBatch.from_arrays([lists], ["messages"])).to_series()
 
 
-def _object(texts: pl.Series, field: str) -> pl.Series:
-    """The member `user` or `meta` of each line as canonical JSON."""
-    found = texts.str.extract(rf'"{field}"{SPACE}:{SPACE}({_FLAT})', 1)
-    if found.null_count() == len(found):
-        return found.alias(field)
-    return pl.Series(field, list(_canonical(found, field)), pl.String)
-
-
-def _canonical(found: pl.Series, field: str) -> Iterator[str | None]:
-    for text in found:
-        yield None if text is None else parse_object({field: orjson.loads(text)}, field)
+def _objects(content: bytes, spans: npt.NDArray[np.int64], field: str) -> tuple[pl.Series, npt.NDArray[np.bool_]]:
+    """The member `user` or `meta` of each line as canonical JSON, and whether it is as it should be."""
+    read: list[str | None] = [None] * len(spans)
+    is_right = np.ones(len(spans), dtype=bool)
+    for row in np.flatnonzero(spans[:, 1]).tolist():
+        begin, end = spans[row]
+        try:
+            read[row] = parse_object({field: orjson.loads(content[begin:end])}, field)
+        except (orjson.JSONDecodeError, RecordError):
+            is_right[row] = False
+    return pl.Series(field, read, dtype=pl.String), is_right
