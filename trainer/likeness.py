@@ -15,7 +15,7 @@ VALUES, BANDS = 64, 16
 SKETCH_BYTES = 2 * VALUES
 BAND_BYTES = SKETCH_BYTES // BANDS
 MIN_LIKENESS = 0.5
-"""Share of the values: about 0.75 where 1 character in 20 is another one, up to 0.25 between dialogues of one service."""
+"""Share of the values: 0.75 where 1 character in 20 is another one, up to 0.25 between dialogues of one service."""
 CHUNK = 4_096
 """Triples hashed at a time: what is in flight stays in the processor's cache."""
 _RANDOM = np.random.default_rng(20_261_125)
