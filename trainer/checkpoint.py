@@ -1,12 +1,13 @@
 """Checkpoints: sharded, atomic, resumable on another number of ranks, written while the next steps go on.
 
-`checkpoints/step-N/` holds the shards, `progress.json`, where the run was, and `quality.json`, the facts that decide
-whether it is a good one. What bears that name is whole and on the disk.
+`checkpoints/step-N/` holds the shards and their checksums, `progress.json`, where the run was, and `quality.json`, the
+facts that decide whether it is a good one. What bears that name is whole and on the disk.
 """
 
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -28,10 +29,11 @@ from torch.distributed.checkpoint.state_dict import (
 
 from trainer.config import TrainConfig
 from trainer.loss import LanguageModelLoss
-from trainer.records import TrainingError, write_json
+from trainer.records import DamagedCheckpointError, TrainingError, write_json
 from trainer.recovery import is_good
 
-PROGRESS, QUALITY = "progress.json", "quality.json"
+PROGRESS, QUALITY, SUMS = "progress.json", "quality.json", "sums.json"
+CHUNK_BYTES = 1 << 24
 TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
 """Weights that are never changed are not kept: a resumed run has them from the base."""
 
@@ -103,10 +105,24 @@ class Checkpoints:
             running.result()
 
     def load(self, step: int) -> Progress:
-        """Puts a checkpoint's weights and moments into place; returns where it was."""
+        """Puts a checkpoint's weights and moments into place; returns where it was.
+
+        Raises:
+            DamagedCheckpointError: a file of it is not what was written.
+        """
+        folder = _folder(self._run_dir, step)
+        sums = json.loads((folder / SUMS).read_text("utf-8"))
+        for name in sorted(sums)[distributed.get_rank() :: distributed.get_world_size()]:
+            if not (folder / name).exists() or _sum_of(folder / name) != sums[name]:
+                raise DamagedCheckpointError(
+                    f"the checkpoint of step {step} is damaged: {name} is not what was written"
+                )
         model_state, optimizer_state = get_state_dict(self._model, self._optimizer, options=TRAINED)
         state = {"model": model_state, "optim": optimizer_state}
-        dcp.load(state, checkpoint_id=_folder(self._run_dir, step))
+        try:
+            dcp.load(state, checkpoint_id=folder)
+        except CheckpointException as error:
+            raise DamagedCheckpointError(f"the checkpoint of step {step} cannot be read: {error}") from None
         set_state_dict(
             self._model, self._optimizer,
             model_state_dict=state["model"], optim_state_dict=state["optim"], options=TRAINED,
@@ -138,10 +154,15 @@ class Checkpoints:
         except CheckpointException as error:  # no Exception, and on every rank; its own message does not say why
             rank, (cause, _) = next(iter(error.failures.items()))
             raise TrainingError(self._reason(progress.step, cause, f"process {rank}; ")) from None
+        mine = {path.name: _sum_of(path) for path in temporary.glob(f"__{distributed.get_rank()}_*")}
+        sums: list[dict[str, int]] = [{}] * distributed.get_world_size()
+        distributed.all_gather_object(sums, mine, group=self._group)
         reason: list[str | None] = [None]
         if self._first:
             quality["finite"] = quality["finite"] and bool(is_finite)
             try:
+                of_all = {name: value for part in sums for name, value in part.items()}
+                write_json(temporary / SUMS, {**of_all, ".metadata": _sum_of(temporary / ".metadata")})
                 self._complete(temporary, final, progress, quality)
                 self._prune(history)
             except OSError as error:
@@ -220,6 +241,15 @@ def _force_to_disk(*paths: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _sum_of(path: Path) -> int:
+    """CRC-32 of a file: against a disk's mistakes, not against anybody's intent."""
+    value = 0
+    with path.open("rb") as file:
+        while part := file.read(CHUNK_BYTES):
+            value = zlib.crc32(part, value)
+    return value
 
 
 def _folder(run_dir: Path, step: int) -> Path:
