@@ -7,7 +7,7 @@ STAMP := .venv/.installed-$(LOCK)
 TEST_STAMP := .venv/.installed-test-$(LOCK)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-test demo base-smollm2 test test-long chaos golden check docs quality bench train-crosswoz format up clean
+.PHONY: setup setup-test demo base-smollm2 test test-long chaos chaos-training golden check docs quality bench train-crosswoz format up clean
 
 setup: $(STAMP)  ## .venv with the locked dependencies; nothing to do the second time
 
@@ -46,9 +46,13 @@ test: setup-test  ## all tests
 chaos: setup-test  ## every fault on every backend; options in ARGS, such as `ARGS='--seed 7 --only kills'`
 	PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
 
+chaos-training: setup-test  ## runs of the trainer harmed in every way; options in ARGS, such as `ARGS='--only NaN'`
+	PYTHONPATH=tests $(BIN)/python -m chaos.trainer $(ARGS)
+
 test-long: setup-test  ## what is too long for every run: the laws at length, all of chaos
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/laws
 	$(MAKE) chaos
+	$(MAKE) chaos-training
 
 golden: setup  ## records the golden cases anew, of some operators by `ARGS=smooth_disfluency`; refuses where a version did not rise
 	PYTHONPATH=tests $(BIN)/python -m golden $(ARGS)
