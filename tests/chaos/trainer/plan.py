@@ -115,7 +115,7 @@ def kill_ranks(times: int, seed: int, *, everyone: bool) -> Callable[[Process, P
     def disturb(process: Process, run_dir: Path) -> None:
         rng = random.Random(seed)
         for _ in range(times):
-            _await_steps(process, run_dir, rng.randint(1, 4))
+            await_steps(process, run_dir, rng.randint(1, 4))
             time.sleep(rng.uniform(0, 0.3))
             victims = ranks(process)
             for victim in victims if everyone else victims[:1]:
@@ -128,21 +128,22 @@ def kill_ranks(times: int, seed: int, *, everyone: bool) -> Callable[[Process, P
 
 def stop_a_rank(process: Process, run_dir: Path) -> None:
     """Freezes a rank for good."""
-    _await_steps(process, run_dir, 6)
+    await_steps(process, run_dir, 6)
     for victim in ranks(process)[-1:]:
         victim.suspend()
 
 
 def damage_the_cache(process: Process, run_dir: Path) -> None:
     """Overwrites files of the token cache while the run reads them."""
-    _await_steps(process, run_dir, 2)
+    await_steps(process, run_dir, 2)
     for path in (run_dir.parent / "cache").rglob("*.arrow"):
         with path.open("r+b") as file:
             file.seek(path.stat().st_size // 2)
             file.write(b"\xff" * 64)
 
 
-def _await_steps(process: Process, run_dir: Path, more: int) -> None:
+def await_steps(process: Process, run_dir: Path, more: int) -> None:
+    """Until so many more steps were done, or nearly all."""
     path = run_dir / "metrics.jsonl"
     wanted = len(lines(path)) + more
     while process.poll() is None and len(lines(path)) < min(wanted, STEPS - 1):
@@ -153,7 +154,7 @@ def damaged_checkpoint(folder: Path, manifest: Path) -> None:
     """A run that was stopped, and whose newest checkpoint a disk then spoiled."""
 
     def stop(process: Process, run_dir: Path) -> None:
-        _await_steps(process, run_dir, 12)
+        await_steps(process, run_dir, 12)
         process.send_signal(signal.SIGTERM)
 
     stopped = Run(disturb=stop).finish(folder, manifest)
@@ -170,7 +171,7 @@ def impossible_ids(marker: str) -> Callable[[Path, Path], None]:
 
     def before(folder: Path, manifest: Path) -> None:
         def stop(process: Process, run_dir: Path) -> None:
-            _await_steps(process, run_dir, 1)
+            await_steps(process, run_dir, 1)
             process.send_signal(signal.SIGTERM)
 
         stopped = Run(disturb=stop).finish(folder, manifest)

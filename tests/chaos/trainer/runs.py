@@ -68,18 +68,25 @@ class Run:
     disturb: Callable[["subprocess.Popen[bytes]", Path], None] | None = None
     """Is called with the running process and the run directory."""
 
-    def finish(self, folder: Path, manifest: Path) -> Finished:
-        """Runs it to its end."""
+    def start(self, folder: Path, manifest: Path, **environment: str) -> "subprocess.Popen[bytes]":
+        """Starts it."""
         folder.mkdir(parents=True, exist_ok=True)
         config = {part: {**CONFIG.get(part, {}), **self.changes.get(part, {})} for part in {*CONFIG, *self.changes}}
         config["data"] = {**config["data"], "version": str(manifest), "cache_dir": str(folder / "cache")}
         (folder / "config.json").write_text(json.dumps(config))
-        environment = {**os.environ, "TALKMILL_HARM": json.dumps(dict(self.harms)), "OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(INJECTED), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(INJECTED), os.environ.get("PYTHONPATH", "")])
+        harms = json.dumps(dict(self.harms))
         command = [sys.executable, "-m", "trainer", str(folder / "config.json"), "--out", str(folder / "run")]
-        began = time.monotonic()
         with (folder / "log").open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            return subprocess.Popen(
+                command, stdout=log, stderr=log,
+                env={**os.environ, "PYTHONPATH": path, "TALKMILL_HARM": harms, "OMP_NUM_THREADS": "1", **environment},
+            )  # fmt: skip
+
+    def finish(self, folder: Path, manifest: Path) -> Finished:
+        """Runs it to its end."""
+        began = time.monotonic()
+        process = self.start(folder, manifest)
         try:
             if self.disturb is not None:
                 self.disturb(process, folder / "run")
