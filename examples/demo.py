@@ -33,7 +33,8 @@ BASE = "smollm2-135m-instruct"
 FACT = ("What is the capital of France?", "Paris")
 """What a base that was built rightly knows before it is trained."""
 FINAL = ("processed", "error", "succeeded", "failed", "cancelled")
-QUESTION = "你好，我想查一下我的话费。"
+QUESTION = "嗯嗯，你好，我我我想查一下我的话费。"
+"""As it is spoken; the model is asked what the recipe makes of it."""
 BARS = "▁▂▃▄▅▆▇█"
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -255,6 +256,9 @@ def show_training(mill: Talkmill, job: dict[str, Any]) -> tuple[float, float]:
     bars = (BARS[round((loss - low) / (high - low or 1) * (len(BARS) - 1))] for loss in losses[::stride])
     first, last = sum(losses[:5]) / len(losses[:5]), sum(losses[-5:]) / len(losses[-5:])
     console.print(f"   loss {first:.3f} {''.join(bars)} {last:.3f} over {len(losses)} steps")
+    evaluations = mill.get(f"/fine_tuning/jobs/{job['id']}/metrics", points=1)["evaluations"]
+    held_out = " → ".join(f"{row['validation_loss']:.3f}" for row in (evaluations[0], evaluations[-1]))
+    console.print(f"   loss on held-out conversations {held_out}; files: {files(mill, job)}")
     checks = ", ".join(f"{check['name']} {'yes' if check['ok'] else 'NO'}" for check in job["architecture"])
     console.print(f"   architecture: {checks}")
     if not last < first:
@@ -262,17 +266,38 @@ def show_training(mill: Talkmill, job: dict[str, Any]) -> tuple[float, float]:
     return first, last
 
 
-def reply(mill: Talkmill, model: str, question: str) -> str:
+def files(mill: Talkmill, job: dict[str, Any]) -> str:
+    """What the job left, in a line."""
+    names = [file["name"] for file in mill.get(f"/fine_tuning/jobs/{job['id']}/files")["data"]]
+    beside = [
+        f"{len(list(group))} in {part}/" for part, group in itertools.groupby(sorted(filter(_part, names)), _part)
+    ]
+    return ", ".join([*(name for name in names if not _part(name)), *beside])
+
+
+def _part(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def ask(mill: Talkmill, model: str, question: str, *, curate: bool = False) -> dict[str, Any]:
+    """The completion that answers a question."""
     body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": 48, "temperature": 0}
-    return str(mill.post("/chat/completions", json=body)["choices"][0]["message"]["content"])
+    answer: dict[str, Any] = mill.post("/chat/completions", json={**body, "curate": curate})
+    return answer
+
+
+def reply(mill: Talkmill, model: str, question: str) -> str:
+    return str(ask(mill, model, question)["choices"][0]["message"]["content"])
 
 
 def show_replies(mill: Talkmill, job: dict[str, Any]) -> None:
-    before = reply(mill, f"{job['fine_tuned_model']}:ckpt-step-0", QUESTION)
-    after = reply(mill, job["fine_tuned_model"], QUESTION)
+    after = ask(mill, job["fine_tuned_model"], QUESTION, curate=True)
+    (asked,) = after["curated"]["messages"]
+    before = reply(mill, f"{job['fine_tuned_model']}:ckpt-step-0", asked["content"])
     console.print(f"   customer        {QUESTION}")
+    console.print(f"   as curated      {asked['content']}")
     console.print(f"   before training {before!r}")
-    console.print(f"   after training  {after!r}")
+    console.print(f"   after training  {after['choices'][0]['message']['content']!r}")
 
 
 def run(folder: Path, base: Path | None, steps: int) -> None:
