@@ -1,6 +1,6 @@
 """Curated conversations as rows of a segment: one each, or one a window, with the hash of each row's canonical JSON.
 
-The JSON that is hashed (sorted keys, no white space, no key without a value) is put together in columns, since a
+The JSON that is hashed (sorted keys, no white space, no key without a value) is put together by machine code, since a
 serialiser called row by row would take longer than all operators.
 """
 
@@ -15,14 +15,13 @@ import numpy as np
 import orjson
 import polars as pl
 
+from curation.arrays import Texts, laid_out, listed
 from curation.operator import Dialogues
 from curation.segments import SEGMENT_SCHEMA, USER, Columns, canonical_user
 
 if TYPE_CHECKING:
     from trainer.dialogues import Window
 
-ESCAPED = r'["\\\x00-\x1f]'
-"""Characters that do not stand for themselves in JSON."""
 MESSAGE_COLUMNS = {
     "conversation": pl.UInt32,
     "window": pl.Int64,
@@ -44,7 +43,8 @@ def curated_rows(
             [orjson.dumps(user, option=orjson.OPT_SORT_KEYS).decode() for user in tagged], dtype=pl.String
         ),
     )
-    rows = conversations.join(_grouped(_messages(dialogues, windows)), on="conversation", maintain_order="left_right")
+    messages = _messages(dialogues, windows)
+    rows = conversations.join(_grouped(messages), on="conversation", maintain_order="left_right")
     for more in (_sizes(dialogues, windows), _cut_replies(windows)):
         rows = rows.join(more, on=["conversation", "window"], how="left", maintain_order="left")
     suffix = pl.when(pl.col("window") > 0).then(pl.concat_str(pl.lit("/"), pl.col("window"))).otherwise(pl.lit(""))
@@ -54,16 +54,13 @@ def curated_rows(
         turns=pl.col("turns").fill_null(0),
         characters=pl.col("characters").fill_null(0),
     )
-    return rows.with_columns(row_sha256=_hashes(_canonical(rows))).select(SEGMENT_SCHEMA.names())
+    return rows.with_columns(row_sha256=_hashes(_canonical(rows, messages))).select(SEGMENT_SCHEMA.names())
 
 
-def _hashes(texts: pl.Series) -> pl.Series:
+def _hashes(texts: Texts) -> pl.Series:
     """The SHA-256 of each text's UTF-8, read where it lies."""
-    arrow = texts.to_arrow()
-    bounds, content = arrow.buffers()[1:]
-    ends, held = np.frombuffer(bounds, np.int64)[arrow.offset :], memoryview(content or b"")
-    hashes = [hashlib.sha256(held[begin:end]).digest() for begin, end in pairwise(ends[: len(texts) + 1].tolist())]
-    return pl.Series(hashes, dtype=pl.Binary)
+    ends, held = texts[0].tolist(), texts[1].data
+    return pl.Series([hashlib.sha256(held[begin:end]).digest() for begin, end in pairwise(ends)], dtype=pl.Binary)
 
 
 def _messages(dialogues: Dialogues, windows: Mapping[int, list[Window]]) -> pl.DataFrame:
@@ -81,16 +78,17 @@ def _messages(dialogues: Dialogues, windows: Mapping[int, list[Window]]) -> pl.D
 
 
 def _grouped(messages: pl.DataFrame) -> pl.DataFrame:
-    """One row a conversation and window: its messages, and their canonical JSON."""
-    weight = pl.when(pl.col("weight").is_null()).then(pl.lit("}")).otherwise(
-        pl.concat_str(pl.lit(',"weight":'), pl.col("weight"), pl.lit("}"))
-    )  # fmt: skip
-    content = _json_text(messages["content"])
-    json = pl.concat_str(pl.lit('{"content":'), content, pl.lit(',"role":"'), "role", pl.lit('"'), weight)
+    """One row a conversation and window: its messages, and the `first` and `last` of them in the table, exclusive."""
+    starts = messages.select(
+        (pl.struct("conversation", "window").rle_id().diff() != 0).fill_null(value=True)
+    ).to_series()
+    firsts = starts.arg_true()
+    ends = np.append(firsts.to_numpy(), messages.height).astype(np.int64)
+    parts = {name: messages[name] for name in ("role", "content", "weight")}
     return (
-        messages.with_columns(json=json)
-        .group_by("conversation", "window", maintain_order=True)
-        .agg(messages=pl.struct("role", "content", "weight"), json=pl.col("json").str.join(","))
+        messages.select("conversation", "window")
+        .gather(firsts)
+        .with_columns(messages=listed(parts, ends), first=pl.Series(ends[:-1]), last=pl.Series(ends[1:]))
     )
 
 
@@ -127,23 +125,26 @@ def _is_cut(windows: Mapping[int, list[Window]]) -> pl.Expr:
     return pl.col("conversation").is_in(pl.Series(list(windows), dtype=pl.UInt32).implode())
 
 
-def _canonical(rows: pl.DataFrame) -> pl.Series:
+def _canonical(rows: pl.DataFrame, messages: pl.DataFrame) -> Texts:
     """Each row's canonical JSON: id, messages, user, meta; sorted keys, no white space, nothing that says nothing."""
-    parts = {
-        '{"id":': _json_text(rows["id"]),
-        ',"messages":[': rows["json"],
-        '],"meta":': _json_text(rows["meta"]).fill_null("null"),
-        ',"user":': rows["user_json"],
-    }
-    pieces = [piece for before, column in parts.items() for piece in (pl.lit(before), column)]
-    return rows.select(pl.concat_str(*pieces, pl.lit("}"))).to_series()
+    from curation.row_kernels import canonical_rows
+
+    before = pl.concat_str(pl.lit('{"id":'), _json_text(rows["id"]), pl.lit(',"messages":['))
+    meta = _json_text(rows["meta"]).fill_null("null")
+    after = pl.concat_str(pl.lit('],"meta":'), meta, pl.lit(',"user":'), rows["user_json"], pl.lit("}"))
+    roles = messages["role"].unique(maintain_order=True)
+    return canonical_rows(
+        rows["first"].to_numpy(),
+        rows["last"].to_numpy(),
+        laid_out(pl.select(before).to_series()),
+        laid_out(pl.select(after).to_series()),
+        laid_out(messages["content"]),
+        laid_out(roles),
+        messages["role"].cast(pl.Enum(roles)).to_physical().cast(pl.Int8).to_numpy(),
+        messages["weight"].fill_null(-1).cast(pl.Int8).to_numpy(),
+    )
 
 
 def _json_text(texts: pl.Series) -> pl.Series:
     """Each text as a JSON string; null stays null."""
-    quoted = pl.select(pl.concat_str(pl.lit('"'), texts, pl.lit('"'))).to_series()
-    special = texts.str.contains(ESCAPED).fill_null(value=False)
-    places = special.arg_true()
-    if places.is_empty():
-        return quoted
-    return quoted.scatter(places, [orjson.dumps(text).decode() for text in texts.filter(special)])
+    return pl.Series([None if text is None else orjson.dumps(text).decode() for text in texts], dtype=pl.String)

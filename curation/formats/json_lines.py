@@ -16,6 +16,7 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
+from curation.arrays import listed, text_array
 from curation.formats.encodings import RecordError
 from curation.formats.messages import MAX_ID_CHARS, SHAREGPT, Record, parse_object
 from curation.formats.messages import MESSAGES as MESSAGES_FORM
@@ -166,15 +167,12 @@ def _role(name: str, mapping: Mapping[str, str]) -> str | None:
 def _messages(read: "Reading", roles: Sequence[str | None]) -> pl.Series:
     """The turns of each line; those of speakers without a role have none either."""
     said_by, weights = read.turns[:, 1], read.turns[:, 2]
-    text_ends = np.concatenate([[0], read.turns[:, 0]])
     columns = {
-        "role": pl.Series(roles, dtype=pl.String).gather(said_by).to_arrow(compat_level=pl.CompatLevel.oldest()),
-        "content": pa.LargeStringArray.from_buffers(len(said_by), pa.py_buffer(text_ends), pa.py_buffer(read.said)),
+        "role": pl.Series(roles, dtype=pl.String).gather(said_by),
+        "content": text_array((np.concatenate([[0], read.turns[:, 0]]), read.said)),
         "weight": pa.array(weights, mask=weights < 0),
     }
-    turns = pa.StructArray.from_arrays(list(columns.values()), list(columns))
-    lists = pa.LargeListArray.from_arrays(pa.array(np.concatenate([[0], read.upto])), turns)
-    return pl.DataFrame(pa.RecordBatch.from_arrays([lists], ["messages"])).to_series()
+    return listed(columns, np.concatenate([[0], read.upto]))
 
 
 def _objects(content: bytes, spans: npt.NDArray[np.int64], field: str) -> tuple[pl.Series, npt.NDArray[np.bool_]]:

@@ -30,10 +30,6 @@ for _letter, _meant in zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=True):
 HEX = np.full(256, 16, dtype=np.uint8)
 for _digit in "0123456789abcdefABCDEF":
     HEX[ord(_digit)] = int(_digit, 16)
-PLAIN = np.ones(256, dtype=np.bool_)
-"""Bytes that stand for themselves in a string."""
-PLAIN[: ord(" ")] = False
-PLAIN[[ord('"'), ord("\\")]] = False
 MAX_DIGITS = 18
 NULL, ID, WEIGHT, USER, META = (
     np.frombuffer(word, dtype=np.uint8) for word in (b"null", b"id", b"weight", b"user", b"meta")
@@ -176,18 +172,18 @@ def _string(content: Bytes, at: int, end: int, out: Bytes, filled: int) -> tuple
         return NO, filled
     at += 1
     while at < end:
-        begin = at
-        while at < end and PLAIN[content[at]]:
+        byte = content[at]
+        if byte >= SPACE and byte not in (QUOTE, BACKSLASH):
+            out[filled] = byte
+            filled += 1
             at += 1
-        for index in range(at - begin):
-            out[filled + index] = content[begin + index]
-        filled += at - begin
-        if _stands(content, at, end, QUOTE):
+        elif byte == QUOTE:
             return at + 1, filled
-        if not _stands(content, at, end, BACKSLASH):
-            return NO, filled
-        at, filled = _escape(content, at, end, out, filled)
-        if at == NO:
+        elif byte == BACKSLASH:
+            at, filled = _escape(content, at, end, out, filled)
+            if at == NO:
+                return NO, filled
+        else:
             return NO, filled
     return NO, filled
 
