@@ -19,6 +19,7 @@ from app.datasets.version_routes import router as versions
 from app.db import reading
 from app.downloads import router as downloads
 from app.files.routes import router as files
+from app.filters.reward_routes import router as reward_models
 from app.filters.routes import router as filters
 from app.keys.routes import router as keys
 from app.last_used import last_used, written_regularly
@@ -58,7 +59,19 @@ def create_app() -> FastAPI:
     app.add_exception_handler(once.Replayed, lambda _, error: once.replay(error))
     app.middleware("http")(_identify)
     app.include_router(files, max_body_size=get_settings().max_upload_bytes + FORM_BYTES)
-    for router in (datasets, versions, downloads, recipes, lexicons, matching, filters, training, keys, work):
+    for router in (
+        datasets,
+        versions,
+        downloads,
+        recipes,
+        lexicons,
+        matching,
+        filters,
+        reward_models,
+        training,
+        keys,
+        work,
+    ):
         app.include_router(router)
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"], response_model=None)

@@ -159,11 +159,11 @@ class LearnedFilter(Base):
     __tablename__ = "learned_filters"
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
-    """classifier"""
+    """classifier or reward_model"""
     name: Mapped[str]
     file_id: Mapped[str] = mapped_column(ForeignKey("files.id"), index=True)
     request: Mapped[Json] = mapped_column(default=dict)
-    """Hold-out and hyperparameters as asked for."""
+    """Hold-out and hyperparameters as asked for; of a reward model its base and the trainer's settings."""
     status: Mapped[str] = mapped_column(default="queued")
     """queued, running, succeeded, failed, cancelled"""
     digest: Mapped[str | None]
@@ -174,6 +174,16 @@ class LearnedFilter(Base):
     error: Mapped[str | None]
     created_at: Mapped[float] = mapped_column(default=time.time, index=True)
     finished_at: Mapped[float | None]
+
+
+class RewardScore(Base):
+    """What a reward model says of a conversation, kept so that a version is the same whoever makes it, and when."""
+
+    __tablename__ = "reward_scores"
+    model_digest: Mapped[str] = mapped_column(primary_key=True)
+    content_sha256: Mapped[str] = mapped_column(primary_key=True)
+    score: Mapped[float | None]
+    """None where the conversation has no reply to score."""
 
 
 class RegisteredModel(Base):

@@ -126,7 +126,7 @@ def _wake_versions(session: Session, file_id: str) -> None:
     versions = select(VersionFile.version_id).where(VersionFile.file_id == file_id)
     filters = select(LearnedFilter.id).where(LearnedFilter.file_id == file_id)
     plans = and_(Work.kind == "plan", Work.subject.in_(versions))
-    trainings = and_(Work.kind == "learn", Work.subject.in_(filters))
+    trainings = and_(Work.kind.in_(("learn", "learn_reward")), Work.subject.in_(filters))
     waiting = select(Work).where(or_(plans, trainings), Work.state.in_(OPEN_STATES))
     for work in session.execute(waiting).scalars():
         add_nudge(session, work)

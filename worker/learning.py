@@ -45,7 +45,7 @@ def learn(lease: Lease, lost: threading.Event) -> None:
             select(RawSegment.sha256).where(RawSegment.file_id == file.id).order_by(RawSegment.ordinal)
         ).all()
     if file.status != "processed":
-        _wait_for_file(lease, file.id)
+        wait_for_file(lease, file.id)
         return
     store = get_store()
     with scratch() as folder:
@@ -75,7 +75,7 @@ def fail_filter(session: Session, lease: Lease, error: str) -> None:
         row.finished_at = time.time()
 
 
-def _wait_for_file(lease: Lease, file_id: str) -> None:
+def wait_for_file(lease: Lease, file_id: str) -> None:
     """Gives the work back; the file's ingest announces it again, even if it ended just before."""
     give_back(lease, nudge=False)
     with writing() as session:

@@ -49,14 +49,14 @@ def write_config(job: Job, manifests: Mapping[str, Path], base_files: dict[str, 
     if "mix" in data:
         data["mix"] = [{**source, "version": str(manifests[source["version"]])} for source in data["mix"]]
     config["data"] = data
-    config["run"] = {"nproc": _processes(), **config.get("run", {})}
+    config["run"] = {"nproc": processes(), **config.get("run", {})}
     path = get_settings().runs_dir / f"{job.id}.request.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(orjson.dumps(config))
     return path
 
 
-def _processes() -> int | str:
-    """Of a job that does not say; `auto` is the trainer's own choice, one a GPU."""
+def processes() -> int | str:
+    """How many processes a run has, of a job that does not say; `auto` is the trainer's own choice, one a GPU."""
     sees_gpus = Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
     return get_settings().train_nproc or ("auto" if sees_gpus else PROCESSES_ON_CPU)

@@ -8,12 +8,14 @@ from sqlalchemy.orm import Session
 
 from app.errors import NotFound
 from app.filters.artefacts import lay_open
+from app.filters.scorer import StoredScorer
 from app.models import LearnedFilter, Work
 
 if TYPE_CHECKING:
     from curation.classifier import ClassifierRef
 
 CLASSIFIER = "classifier"
+REWARD_MODEL = "reward_model"
 
 
 def classifiers() -> Select[LearnedFilter]:
@@ -27,6 +29,26 @@ def get_classifier(session: Session, classifier_id: str) -> LearnedFilter:
     if row is None or row.kind != CLASSIFIER:
         raise NotFound(f"there is no classifier {classifier_id}")
     return row
+
+
+def reward_models() -> Select[LearnedFilter]:
+    """All reward models."""
+    return select(LearnedFilter).where(LearnedFilter.kind == REWARD_MODEL)
+
+
+def get_reward_model(session: Session, reward_model_id: str) -> LearnedFilter:
+    """The reward model, or NotFound."""
+    row = session.get(LearnedFilter, reward_model_id)
+    if row is None or row.kind != REWARD_MODEL:
+        raise NotFound(f"there is no reward model {reward_model_id}")
+    return row
+
+
+def scorer_of(row: LearnedFilter) -> StoredScorer:
+    """The scorer of a reward model that has succeeded."""
+    assert row.digest is not None
+    assert row.artefact_sha256 is not None
+    return StoredScorer(row.digest, row.artefact_sha256)
 
 
 def work_of(session: Session, filter_id: str) -> list[Work]:

@@ -8,7 +8,7 @@ from app.errors import Conflict, NotFound, Unprocessable
 from app.files.repository import get_file
 from app.filters import repository
 from app.filters.schemas import ClassifierObject, NewClassifier
-from app.models import FINAL, LearnedFilter, new_id
+from app.models import FINAL, File, LearnedFilter, new_id
 from app.queue import add_work
 
 
@@ -21,15 +21,7 @@ def create_classifier(session: Session, body: NewClassifier) -> LearnedFilter:
     from curation.classifier_training import read_hyperparameters
     from curation.errors import CurationError
 
-    try:
-        file = get_file(session, body.file)
-    except NotFound as error:
-        raise Unprocessable(f"file: {error.detail}", param="file") from None
-    if file.purpose != "labels":
-        detail = f"file: its purpose is {file.purpose}: upload labelled texts with the purpose labels"
-        raise Unprocessable(detail, param="file", code="wrong_purpose")
-    if file.status == "error":
-        raise Unprocessable(f"file: it could not be read: {file.status_details}", param="file")
+    file = file_to_learn(session, body.file, "labels")
     try:
         settings = read_hyperparameters(body.hyperparameters)
     except CurationError as error:
@@ -45,18 +37,40 @@ def create_classifier(session: Session, body: NewClassifier) -> LearnedFilter:
     return row
 
 
+def file_to_learn(session: Session, file_id: str, purpose: str) -> File:
+    """A file that a filter can be trained from.
+
+    Raises:
+        Unprocessable: there is none, it could not be read, or it is for something else.
+    """
+    try:
+        file = get_file(session, file_id)
+    except NotFound as error:
+        raise Unprocessable(f"file: {error.detail}", param="file") from None
+    if file.purpose != purpose:
+        detail = f"file: its purpose is {file.purpose}: upload it with the purpose {purpose}"
+        raise Unprocessable(detail, param="file", code="wrong_purpose")
+    if file.status == "error":
+        raise Unprocessable(f"file: it could not be read: {file.status_details}", param="file")
+    return file
+
+
 def cancel_classifier(session: Session, classifier_id: str) -> LearnedFilter:
     """Ends a classifier's training; one cancelled already stays as it is.
 
     Raises:
         Conflict: it has ended otherwise.
     """
-    row = repository.get_classifier(session, classifier_id)
+    return cancel(session, repository.get_classifier(session, classifier_id), "classifier")
+
+
+def cancel(session: Session, row: LearnedFilter, what: str) -> LearnedFilter:
+    """Ends a filter's training, as `cancel_classifier` does."""
     session.refresh(row, with_for_update=True)
     if row.status == "cancelled":
         return row
     if row.status in FINAL:
-        raise Conflict(f"the classifier has {row.status} already", code="already_ended")
+        raise Conflict(f"the {what} has {row.status} already", code="already_ended")
     row.status, row.finished_at = "cancelled", time.time()
     for work in repository.work_of(session, row.id):
         work.state = "cancelled"
@@ -69,9 +83,13 @@ def trained(session: Session, classifier_id: str) -> LearnedFilter:
     Raises:
         Conflict: it has not succeeded.
     """
-    row = repository.get_classifier(session, classifier_id)
+    return askable(repository.get_classifier(session, classifier_id), "classifier")
+
+
+def askable(row: LearnedFilter, what: str) -> LearnedFilter:
+    """The filter, once it has succeeded; else Conflict."""
     if row.status != "succeeded":
-        detail = f"the classifier is {row.status}: it can be asked once it has succeeded"
+        detail = f"the {what} is {row.status}: it can be asked once it has succeeded"
         raise Conflict(detail, code="not_ready", permanent=row.status in FINAL)
     return row
 

@@ -75,15 +75,26 @@ class Generators:
             Unprocessable: the model cannot answer this request.
             Unavailable: the process died twice or took too long, or every place is taken for too long.
         """
-        command = [sys.executable, "-m", "trainer", "generate", str(folder)]
+        command = ["generate", str(folder)]
         if checkpoint is not None:
             command += ["--checkpoint", str(checkpoint)]
+        return self._ask(command, request, "messages")
+
+    def score(self, folder: Path, conversations: list[dict[str, Any]]) -> list[float | None]:
+        """The reward model's scores of conversations, as `trainer.scoring.serve` tells them; raises as `ask` does."""
+        (answer,) = self._ask(["score", str(folder)], {"conversations": conversations}, "conversations")
+        scores: list[float | None] = answer["scores"]
+        return scores
+
+    def _ask(self, command: list[str], request: dict[str, Any], param: str) -> Iterator[dict[str, Any]]:
+        """What the trainer's command, kept warm, answers to a request; `param` is what it must have been otherwise."""
+        command = [sys.executable, "-m", "trainer", *command]
         for _ in range(2):
             num_lines = 0
             with self._child(command) as child, child.lock:
                 for answer in _exchange(child, request):
                     if "error" in answer:
-                        raise Unprocessable(f"messages: {answer['error']}", param="messages")
+                        raise Unprocessable(f"{param}: {answer['error']}", param=param)
                     num_lines += 1
                     yield answer
                     if "delta" not in answer:

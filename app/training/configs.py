@@ -40,7 +40,7 @@ def make_config(session: Session, body: NewJob) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise Unprocessable(f"trainer.{part}: must be an object", param=f"trainer.{part}")
         config[part] = dict(value)
-    config["model"] = _model(session, body.model, config.get("model", {}))
+    config["model"] = named_model(session, body.model, config.get("model", {}))
     hyperparameters = hyperparameters_of(body.model_dump())
     run, optim = config.setdefault("run", {}), config.setdefault("optim", {})
     if hyperparameters.n_epochs != "auto":
@@ -109,12 +109,17 @@ def hyperparameters_of(request: dict[str, Any]) -> Hyperparameters:
     return Hyperparameters(**(given or {}))
 
 
-def _model(session: Session, name: str, given: dict[str, Any]) -> dict[str, Any]:
+def named_model(session: Session, name: str, given: dict[str, Any], param: str = "model") -> dict[str, Any]:
+    """The settings `model` of a base's name: registered, a finished fine-tune, from scratch, or an allowed folder.
+
+    Raises:
+        Unprocessable: there is no such model; `param` is the request's member that names it.
+    """
     if name.startswith(SCRATCH):
         preset = name.removeprefix(SCRATCH)
         if preset not in PRESETS:
             raise Unprocessable(
-                f"model: unknown preset, known are {', '.join(SCRATCH + p for p in PRESETS)}", param="model"
+                f"{param}: unknown preset, known are {', '.join(SCRATCH + p for p in PRESETS)}", param=param
             )
         sizes = given.get("scratch", {})
         if not isinstance(sizes, dict):
@@ -127,9 +132,9 @@ def _model(session: Session, name: str, given: dict[str, Any]) -> dict[str, Any]
     if Path(name).is_absolute() and any(folder.is_relative_to(root) for root in allowed) and _is_model(folder):
         return {**given, "base": str(folder)}
     raise Unprocessable(
-        "model: neither a registered base (`talkmill models add`), nor a finished fine-tune, nor scratch:<preset>, "
+        f"{param}: neither a registered base (`talkmill models add`), nor a finished fine-tune, nor scratch:<preset>, "
         "nor an allowed folder; GET /v1/models lists them",
-        param="model",
+        param=param,
     )
 
 

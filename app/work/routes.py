@@ -18,7 +18,7 @@ class DeadLetter(BaseModel):
     id: str
     object: str = "dead_letter"
     kind: str
-    """ingest, plan, curate, close, learn or train"""
+    """ingest, plan, curate, close, learn, learn_reward or train"""
     subject: str
     """The file, version, filter or job that it was for."""
     ordinal: int
