@@ -6,6 +6,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache, PreTrainedModel
 
+from trainer.attention import bounds_of
+
 LOSS_CHUNK = 1024
 """Target tokens whose logits exist at once."""
 
@@ -30,17 +32,19 @@ class LanguageModelLoss(nn.Module):
         labels_BT: torch.Tensor,
         *,
         num_targets: int | None = None,
+        num_samples: int | None = None,
         by_sample: bool = False,
     ) -> torch.Tensor:
         """Each row's sum of its target tokens' cross-entropies, fp32, of shape B.
 
         B rows, T tokens a row. Position ids restart at each sample; labels of -100 are not learned. No attention mask:
-        packed samples are told apart by their positions. Who says `num_targets`, of labels that are learned, spares a
-        GPU the wait until they are counted. `by_sample` sums by sample, row after row, where a position of 0 begins
-        one; what pads a row is one more.
+        packed samples are told apart by their positions. Who says `num_targets`, of labels that are learned, and
+        `num_samples`, of positions that are 0, spares a GPU the wait until they are counted. `by_sample` sums by
+        sample, row after row, where a position of 0 begins one; what pads a row is one more.
         """
         decoder = self.model.get_decoder()
-        hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).last_hidden_state
+        bounds = bounds_of(self.model, positions_BT, num_samples)
+        hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False, **bounds).last_hidden_state
         is_target_T = labels_BT.flatten() != -100
         place_N = is_target_T.nonzero_static(size=int(is_target_T.sum()) if num_targets is None else num_targets)[:, 0]
         hidden_ND, labels_N = hidden_BTD.flatten(0, 1).index_select(0, place_N), labels_BT.flatten()[place_N]

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
 from trainer.alibi_config import MODEL_TYPE, AlibiConfig
+from trainer.attention import choose_attention
 from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer
 from trainer.config import ConfigError, TrainConfig
 
@@ -104,6 +105,7 @@ def build(config: TrainConfig, structure: PreTrainedConfig, chat: ChatTokenizer)
 
         add_adapters(model, config.model.lora)
     model.config.use_cache = False
+    choose_attention(model, config.run)
     return model
 
 

@@ -14,6 +14,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from trainer.attention import bounds_of
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import ConfigError, TrainConfig
 from trainer.loss import LanguageModelLoss
@@ -36,6 +37,7 @@ class RewardLoss(LanguageModelLoss):
         labels_BT: torch.Tensor,
         *,
         num_targets: int | None = None,
+        num_samples: int | None = None,
         by_sample: bool = False,
     ) -> torch.Tensor:
         """Each row's sum over its verdicts, fp32, of shape B; both verdicts of a pair have the pair's loss.
@@ -62,7 +64,8 @@ class RewardLoss(LanguageModelLoss):
         """Scores, and a zero by which a rank without verdicts takes part in every reduction."""
         decoder = getattr(self.model, self.model.base_model_prefix)
         positions_BT = _restarted(positions_BT, labels_BT)
-        hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False).last_hidden_state
+        bounds = bounds_of(self.model, positions_BT)
+        hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False, **bounds).last_hidden_state
         weight_1D = self.model.score.weight.float()
         scores_N = functional.linear(hidden_BTD[labels_BT != -100].float(), weight_1D)[:, 0]
         return scores_N, (hidden_BTD[:, 0].float() @ weight_1D[0]).sum() * 0.0

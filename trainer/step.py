@@ -93,7 +93,8 @@ class Stepper:
             self._model.set_requires_gradient_sync(index == last)  # an FSDP module's method
             targets_B = (micro[2] != -100).sum(1)
             tensors = (tensor.to(self._device, non_blocking=True) for tensor in micro)
-            losses_B = self._model(*tensors, num_targets=int(targets_B.sum()))
+            counts = {"num_targets": int(targets_B.sum()), "num_samples": int((micro[1] == 0).sum())}
+            losses_B = self._model(*tensors, **counts)
             (losses_B.sum() * factor).backward()
             source_B = torch.tensor(
                 [*sources, *[0] * (len(targets_B) - len(sources))]
