@@ -187,8 +187,7 @@ def _spoil(cache: Path, conversation: str) -> bool:
 
     found = False
     for path in cache.rglob("*.arrow"):
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
+        table = pa.ipc.open_file(path.read_bytes()).read_all()
         if "conversation_id" not in table.column_names:
             continue
         names = table["conversation_id"].to_pylist()
