@@ -22,7 +22,7 @@ from trainer.version import DatasetVersion
 
 CODE_VERSION = 1
 """Raised with every change of what tokenizer comes out."""
-MAX_CHARS = 8_000_000
+MAX_CHARS = 4_000_000
 MAX_TOKEN_CHARS = 16
 END_OF_TEXT = "<|endoftext|>"
 FINGERPRINT = "fingerprint"
