@@ -79,7 +79,7 @@ class Checkpoints:
         if self.would_be_best(loss := quality["validation_loss"]):
             self.best = progress.step, loss
         model_state, optimizer_state = get_state_dict(self._model, self._optimizer, options=TRAINED)
-        state = self._stager.stage({"model": model_state, "optim": optimizer_state})
+        state = self._stager.stage({"model": _learned(self._model, model_state), "optim": optimizer_state})
         assert isinstance(state, dict)
         self._running = self._thread.submit(self._write, state, progress, dict(quality), list(history))
         if not self._config.checkpoint.asynchronous:
@@ -118,7 +118,7 @@ class Checkpoints:
                     f"the checkpoint of step {step} is damaged: {name} is not what was written"
                 )
         model_state, optimizer_state = get_state_dict(self._model, self._optimizer, options=TRAINED)
-        state = {"model": model_state, "optim": optimizer_state}
+        state = {"model": _learned(self._model, model_state), "optim": optimizer_state}
         try:
             dcp.load(state, checkpoint_id=folder)
         except CheckpointException as error:
@@ -131,7 +131,7 @@ class Checkpoints:
 
     def load_model(self, step: int) -> None:
         """Puts a checkpoint's weights into place."""
-        state = {"model": get_model_state_dict(self._model, options=TRAINED)}
+        state = {"model": _learned(self._model, get_model_state_dict(self._model, options=TRAINED))}
         dcp.load(state, checkpoint_id=_folder(self._run_dir, step))
         set_model_state_dict(self._model, state["model"], options=TRAINED)
 
@@ -200,9 +200,15 @@ class Checkpoints:
 
 def load_weights(folder: Path, model: LanguageModelLoss) -> None:
     """A checkpoint's weights into an unsharded model, in one process."""
-    state = {"model": get_model_state_dict(model, options=TRAINED)}
+    state = {"model": _learned(model, get_model_state_dict(model, options=TRAINED))}
     dcp.load(state, checkpoint_id=folder, no_dist=True)
     set_model_state_dict(model, state["model"], options=TRAINED)
+
+
+def _learned(model: LanguageModelLoss, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the other names of frozen weights that are tied, which torch leaves in."""
+    frozen = {name for name, weight in model.named_parameters(remove_duplicate=False) if not weight.requires_grad}
+    return {name: tensor for name, tensor in state.items() if name not in frozen}
 
 
 def read_qualities(run_dir: Path) -> dict[int, dict[str, Any]]:
