@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -135,14 +134,9 @@ def _begin_process(parent: int) -> None:
 def _make_in_process(
     part: SegmentPart, tokenizer: str, fingerprint: str, data: Data, folder: Path
 ) -> tuple[Piece, Stamp]:
-    chat = _loaded(tokenizer)
+    chat = load_chat_tokenizer(tokenizer)
     assert chat.fingerprint == fingerprint, "the tokenizer's folder holds another one by now"
     return make_piece(part, chat, data, folder)
-
-
-@cache
-def _loaded(tokenizer: str) -> ChatTokenizer:
-    return load_chat_tokenizer(tokenizer)
 
 
 def _sweep(folder: Path) -> None:
