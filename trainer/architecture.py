@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from trainer.config import ConfigError
 from trainer.probe_blocks import Call, Probe, again, close, first_of, noise_like
 from trainer.records import event, write_json
 from trainer.token_order import position_of
@@ -76,7 +75,7 @@ def report(run_dir: Path, model: PreTrainedModel) -> None:
             event(run_dir, f"structure: {check['name']}: {check['found']}{usual}", level="warning")
 
 
-UNANSWERED = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError, ConfigError)
+UNANSWERED = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 """What foreign modules raise when they are called in a way that their authors did not think of."""
 
 

@@ -7,7 +7,7 @@ cache for one, goes to `sdpa` as before. The kernel wants CUDA from compute capa
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,7 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from trainer.config import Run
+if TYPE_CHECKING:  # the benchmark of a GPU runs without pydantic
+    from trainer.config import Run
 
 VARLEN = "talkmill_varlen"
 MAX_HEAD_DIM = 256
@@ -25,7 +26,7 @@ Kernel = Callable[..., torch.Tensor]
 """As `torch.nn.attention.varlen.varlen_attn`: queries, keys and values of shape (tokens, heads, width)."""
 
 
-def choose_attention(model: PreTrainedModel, run: Run) -> None:
+def choose_attention(model: PreTrainedModel, run: "Run") -> None:
     """Has the model use the kernel where GPU, precision and model allow it; else its attention stays as it is."""
     on_gpu = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
     if on_gpu and run.precision != "fp32" and takes_varlen(model):

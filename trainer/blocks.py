@@ -5,16 +5,18 @@ alone: an evaluation runs the code as it stands.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed, nn
 from torch.utils.checkpoint import checkpoint
 
-from trainer.config import TrainConfig
+from trainer.decoder_blocks import blocks_of
 from trainer.loss import LOSS_CHUNK, LanguageModelLoss
-from trainer.model import blocks_of
 from trainer.parallel import sum_over_ranks
+
+if TYPE_CHECKING:  # the benchmark of a GPU runs without pydantic
+    from trainer.config import TrainConfig
 
 FP32_BYTES = 4
 STATE_BYTES = 4 * FP32_BYTES
@@ -26,7 +28,7 @@ Forward = Callable[..., Any]
 
 
 def prepare_blocks(
-    model: LanguageModelLoss, config: TrainConfig, device: torch.device, micro_tokens: int
+    model: LanguageModelLoss, config: "TrainConfig", device: torch.device, micro_tokens: int
 ) -> dict[str, Any]:
     """Does what `run.activation_checkpointing` and `run.compile` say, on all ranks alike; returns what was done."""
     twice = config.run.activation_checkpointing
@@ -58,7 +60,7 @@ def memory_bytes(
     return state + kept + logits
 
 
-def _fits(model: LanguageModelLoss, config: TrainConfig, device: torch.device, micro_tokens: int) -> bool:
+def _fits(model: LanguageModelLoss, config: "TrainConfig", device: torch.device, micro_tokens: int) -> bool:
     structure = model.model.config.get_text_config()
     weights = list(model.parameters())
     needed = memory_bytes(

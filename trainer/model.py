@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
 from trainer.alibi_config import MODEL_TYPE, AlibiConfig
 from trainer.attention import choose_attention
 from trainer.chat_tokenizer import CHATML_TOKENS, ChatTokenizer
 from trainer.config import ConfigError, TrainConfig
+from trainer.decoder_blocks import blocks_of
 
 ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh"}
 
@@ -90,6 +90,10 @@ def open_base(folder: Path, chat: ChatTokenizer, dtype: torch.dtype = torch.floa
         raise ConfigError(f"model.base: its tokenizer has {chat.vocab_size} ids, {missing} more than the model knows")
     if missing > 0:
         model.resize_token_embeddings(chat.vocab_size)
+    try:
+        blocks_of(model)
+    except ValueError as error:
+        raise ConfigError(f"model.base: {error}") from None
     return model
 
 
@@ -122,15 +126,3 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def blocks_of(model: PreTrainedModel) -> list[nn.Module]:
-    """The decoder's blocks, in order.
-
-    Raises:
-        ConfigError: the model has no list of blocks.
-    """
-    lists = [list(m) for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) > 0]
-    if not lists:
-        raise ConfigError("model.base: no list of decoder blocks found")
-    return max(lists, key=lambda blocks: sum(p.numel() for block in blocks for p in block.parameters()))

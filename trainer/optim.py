@@ -1,19 +1,22 @@
 """AdamW with decoupled weight decay, the norm of its gradients, and the scale of fp16's loss."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from trainer.config import Optim
 from trainer.parallel import full
+
+if TYPE_CHECKING:  # the benchmark of a GPU runs without pydantic
+    from trainer.config import Optim
 
 FIRST_SCALE = 2.0**16
 GROWTH_STEPS = 2_000
 """Steps without overflow after which the scale is tried at its double."""
 
 
-def make_optimizer(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, optim: "Optim") -> torch.optim.AdamW:
     """AdamW over what is trained, in fp32; matrices decay, norms, biases and embeddings do not."""
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     trained = list({id(p): p for p in model.parameters() if p.requires_grad}.values())

@@ -1,15 +1,18 @@
 """Processes and sharding: the ranks' group, FSDP2 over the decoder's blocks."""
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-from trainer.config import TrainConfig
+from trainer.decoder_blocks import blocks_of
 from trainer.loss import LanguageModelLoss
-from trainer.model import blocks_of
+
+if TYPE_CHECKING:  # the benchmark of a GPU runs without pydantic
+    from trainer.config import TrainConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -28,7 +31,7 @@ def this_device() -> torch.device:
     return torch.device("cpu")
 
 
-def shard(model: LanguageModelLoss, config: TrainConfig, device: torch.device) -> LanguageModelLoss:
+def shard(model: LanguageModelLoss, config: "TrainConfig", device: torch.device) -> LanguageModelLoss:
     """Shards each block and the rest over all ranks: fp32 master weights, compute as set, fp32 reductions."""
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
     policy = MixedPrecisionPolicy(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from trainer.model import blocks_of
+from trainer.decoder_blocks import blocks_of
 
 NUM_TOKENS = 8
 LOOKED_AT = 4

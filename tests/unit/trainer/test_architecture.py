@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from trainer.architecture import CHECKS, describe, report
-from trainer.model import blocks_of
+from trainer.decoder_blocks import blocks_of
 from trainer.records import read_lines
 
 SIZES = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0}
