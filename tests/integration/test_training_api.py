@@ -114,7 +114,9 @@ def _find_results(stack: RunningStack, client: openai.OpenAI, job: Any, newest: 
     names = {file["name"]: file["sha256"] for file in stack.get(f"/fine_tuning/jobs/{job.id}/files")["data"]}
     last = {name for name in names if "/" not in name}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= last
+    assert {name.removeprefix("best/") for name in names if name.startswith("best/")} == last
     assert f"evaluation/samples-step-{STEPS}.jsonl" in names
+    client.models.retrieve(f"{job.fine_tuned_model}:best")
 
 
 def _ask(client: openai.OpenAI, model: str | None) -> None:
@@ -199,7 +201,7 @@ def test_a_version_is_learned_with_another_mixed_in_and_asked_as_it_was_curated(
     assert [row["step_number"] for row in listed if row["available"]] == [6, 3, 0]
     asked = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 8, "temperature": 0}
     tuned = job["fine_tuned_model"]
-    for name in (f"{tuned}:ckpt-step-3", f"{job['id']}:ckpt-step-0"):
+    for name in (f"{tuned}:ckpt-step-3", f"{job['id']}:ckpt-step-0", f"{tuned}:best"):
         answer = stack.http.post("/chat/completions", json={**asked, "model": name})
         assert answer.status_code == 200, answer.text
     unknown = stack.http.post("/chat/completions", json={**asked, "model": f"{job['id']}:ckpt-step-4"})
