@@ -8,20 +8,13 @@ comparisons of code points with their neighbours.
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from curation.text_blocks import in_blocks
 
-DISTANCES = range(1, 13)
-"""How far apart, in characters, what is said twice stands."""
-RESUMED_DISTANCES = range(3, 9)
-"""Where the last character, or the last two of five and more, may differ: the beginning of something else."""
-FIRST_HAN, HAN_CHARS = 0x4E00, 0x9FFF - 0x4E00 + 1
-PAUSES = np.zeros(1 << 16, dtype=np.bool_)
-PAUSES[[ord(character) for character in "，,、… "]] = True
-"""Which characters of the basic plane are pauses."""
-EMPTY_PHRASES = [ord(first) << 16 | ord(second) for first, second in ("就是", "那个", "这个")]
+FIRST_HAN, LAST_HAN = "\u4e00", "\u9fff"
+PAUSES = "，,、… "
+EMPTY_PHRASES = ("就是", "那个", "这个")
 S = r"\s\x1c-\x1f"
 """White space as Python sees it."""
 START = rf"(?:^|[，,。.！!？?；;：:、…{S}])"
@@ -96,63 +89,15 @@ def repeat_han(texts: pl.Series, doubled: str, emphatic: Iterable[str] = ()) -> 
 
     Characters of `doubled` count from three in a row on, those of `emphatic` as two in a row only.
     """
-    found = np.zeros(len(texts), dtype=np.bool_)
-    expected, stressed = _table(doubled), _table(emphatic)
-    for block in in_blocks(texts):
-        points = np.minimum(block.points, 0xFFFF).astype(np.uint16)
-        said = np.flatnonzero(~PAUSES[points])
-        joined = np.diff(said) == 1
-        found[block.texts_at(said[_repeats(points[said], joined, expected, stressed)])] = True
-    return pl.Series(found)
+    from curation.repeat_kernels import EMPHATIC, EXPECTED, HAN_CHARACTER, LAST_POINT, PAUSE, find_repeats
 
-
-def _table(characters: Iterable[str]) -> npt.NDArray[np.bool_]:
-    table = np.zeros(1 << 16, dtype=np.bool_)
-    table[[ord(character) for character in characters]] = True
-    return table
-
-
-def _repeats(
-    points: npt.NDArray[np.uint16],
-    joined: npt.NDArray[np.bool_],
-    expected: npt.NDArray[np.bool_],
-    stressed: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.int64]:
-    """Where repeats begin, for code points of texts with line breaks between; `joined` to the next without a pause."""
-    others = np.flatnonzero(points - np.uint16(FIRST_HAN) >= HAN_CHARS)
-    points[others] = others % (DISTANCES.stop + 1)  # what is not Chinese never equals what it is compared with
-    begins = []
-    for distance in DISTANCES:
-        same = points[distance:] == points[:-distance]
-        if distance == 1:
-            begins.append(_doubled(points, same & joined, same, expected, stressed))
-            continue
-        places = np.flatnonzero(same)
-        if distance == 4:
-            begins.append(_around_empty_phrase(points, places))
-        # of n equal characters in a row, the last is n - 1 places after the first
-        run = distance - (distance in RESUMED_DISTANCES) - (distance in RESUMED_DISTANCES and distance > 4)
-        ends = places[run - 1 :]
-        begins.append(places[: len(ends)][ends - places[: len(ends)] == run - 1])
-    return np.concatenate(begins)
-
-
-def _around_empty_phrase(points: npt.NDArray[np.uint16], places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Where two characters stand again after an empty phrase of two: 不少就是不少."""
-    begins = places[:-1][np.diff(places) == 1]
-    between = points[begins + 2].astype(np.uint32) << 16 | points[begins + 3]
-    found: npt.NDArray[np.int64] = begins[np.isin(between, EMPTY_PHRASES)]
-    return found
-
-
-def _doubled(
-    points: npt.NDArray[np.uint16],
-    joined: npt.NDArray[np.bool_],
-    same: npt.NDArray[np.bool_],
-    expected: npt.NDArray[np.bool_],
-    stressed: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.int64]:
-    """Where a character stands twice in a row that should not, or three times and more."""
-    places = np.flatnonzero(same)
-    said, several = points[places], (np.diff(places, append=-9) == 1) | (np.diff(places, prepend=-9) == 1)
-    return places[~(np.where(several, stressed[said], expected[said]) & joined[places])]
+    kinds = np.zeros(LAST_POINT + 1, dtype=np.uint8)
+    kinds[ord(FIRST_HAN) : ord(LAST_HAN) + 1] = HAN_CHARACTER
+    for kind, characters in ((PAUSE, PAUSES), (EXPECTED, doubled), (EMPHATIC, emphatic)):
+        kinds[[ord(character) for character in characters]] |= kind
+    phrases = np.array([ord(phrase[0]) << 16 | ord(phrase[1]) for phrase in EMPTY_PHRASES], dtype=np.uint32)
+    parts = [
+        find_repeats(block.points, np.append(block.begins, len(block.text) + 1), kinds, phrases)
+        for block in in_blocks(texts)
+    ]
+    return pl.Series(np.concatenate(parts) if parts else [], dtype=pl.Boolean)
