@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import ConfigError, TrainConfig, load_config
 from trainer.cure import CannotCureError, Patient, cure
 from trainer.dialogues import DialogueError
-from trainer.faults import Fault
+from trainer.faults import DATA_KINDS, Fault
 from trainer.nodes import Node, announce, await_attempt, this_node
 from trainer.preferences import open_preferences
 from trainer.rank import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
@@ -145,10 +146,13 @@ def _run(run_dir: Path, config: TrainConfig, node: Node, version: DatasetVersion
         fault = ended.fault or Fault("stop", "the processes ended without a result", 0)
         _drop_torn_lines(run_dir)
         try:
-            if fault.kind == "cache":
+            ended_at = time.time()
+            if fault.kind in ("cache", *DATA_KINDS):  # what was read may not be what was written
                 vectors = vectorise(version, load_chat_tokenizer(str(run_dir / "tokenizer")), config)
                 hand_over(vectors, run_dir)
-            cure(Patient(run_dir, config, vectors, time.time()), fault)
+                if not vectors.reused:
+                    fault = replace(fault, kind="cache", reason=f"{fault.reason}; files of the token cache had changed")
+            cure(Patient(run_dir, config, vectors, ended_at), fault)
         except (CannotCureError, TrainingError, OSError) as error:
             return _fail(run_dir, str(error))
 
