@@ -13,8 +13,8 @@ from trainer.checkpoint import load_weights
 from trainer.config import load_config
 from trainer.detours import read_detours
 from trainer.faults import sentence
-from trainer.loss import LanguageModelLoss
 from trainer.model import build, load_structure
+from trainer.objectives import objective_of
 from trainer.parallel import full, shard, this_device
 from trainer.probe import NUM_CONTROLS, Suspect, Task, Trial
 from trainer.vectors import take_over
@@ -37,7 +37,9 @@ class Rows:
         self._task = task
         self._tensors: dict[tuple[str, int], Tensors] = {}
         self._device = torch.device("cpu")
-        self._model = LanguageModelLoss(build(self._config, load_structure(self._config, chat), chat))
+        objective = objective_of(self._config)
+        whole = build(self._config, load_structure(self._config, chat), chat)
+        self._model = objective.loss(objective.make_model(whole, self._config))
         load_weights(run_dir / "checkpoints" / f"step-{task.checkpoint}", self._model)
         self.suspects = self._taken(*task.rows)
         """The rows in question, in the run's order."""
