@@ -67,7 +67,8 @@ def _prepare(config: TrainConfig, version: DatasetVersion, run_dir: Path) -> tup
     chat = open_tokenizer(config, version, run_dir / "tokenizer")
     with _progress() as on_progress:
         vectors = vectorise(version, chat, config, processes=len(os.sched_getaffinity(0)), on_progress=on_progress)
-    hand_over(vectors, run_dir)
+    if not hand_over(vectors, run_dir) and (run_dir / "metrics.jsonl").exists():
+        event(run_dir, "the data is not what the run began with: rows may come twice or not at all", level="warning")
     segment_tokens = {"segment_tokens": vectors.segment_tokens}
     config = config.model_copy(update={"data": config.data.model_copy(update=segment_tokens)})
     _tell(chat, vectors, run_dir)

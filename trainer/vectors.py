@@ -165,10 +165,16 @@ def read_samples(vectors: Vectors, segment: Segment) -> Iterator[list[tuple[str,
     return (rows.names(place) for place in range(len(rows)))
 
 
-def hand_over(vectors: Vectors, run_dir: Path) -> None:
-    """Tells the processes of a run what there is to read."""
+def hand_over(vectors: Vectors, run_dir: Path) -> bool:
+    """Tells the processes of a run what there is to read; False where the run began with other rows."""
+    try:
+        before = take_over(run_dir)
+        is_same = (before.train, before.rows_an_epoch) == (vectors.train, vectors.rows_an_epoch)
+    except TrainingError:
+        is_same = not (run_dir / FILE).exists()
     paths = {"folder": str(vectors.folder), "token_folder": str(vectors.token_folder)}
     write_json(run_dir / FILE, {**asdict(vectors), **paths})
+    return is_same
 
 
 def take_over(run_dir: Path) -> Vectors:

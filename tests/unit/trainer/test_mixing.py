@@ -1,6 +1,7 @@
 """Versions mixed in: their share of every step, one order for all ranks, a row of one source only."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -34,8 +35,10 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Vectors:
     ]
     config = settings(main, folder / "cache", mix=mix, segment_tokens=4_000, validation_share=0)
     made = vectorise(main, load_chat_tokenizer("deepseek"), config)
-    hand_over(made, folder)
+    assert hand_over(made, folder)
+    assert hand_over(made, folder)
     assert take_over(folder) == made
+    assert not hand_over(replace(made, rows_an_epoch=(1, 1, 1)), folder)
     return made
 
 
