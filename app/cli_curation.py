@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from app.filters.folder_scorer import FolderScorer
     from curation.recipe import Recipe
 
 WRITTEN = frozenset(
@@ -179,17 +180,25 @@ def _read_recipe(path: Path | None) -> "Recipe":
 
     from curation.classifier import ClassifierRef
     from curation.errors import CurationError, RecipeError
-    from curation.recipe import filter_ids, parse_recipe
+    from curation.recipe import filter_ids, parse_recipe, scorer_ids
 
     try:
         body = None if path is None else orjson.loads(path.read_bytes())
-        return parse_recipe(body, filters={name: ClassifierRef.at(Path(name)) for name in filter_ids(body)})
+        filters = {name: ClassifierRef.at(Path(name)) for name in filter_ids(body)}
+        scorers = {name: _scorer(Path(name)) for name in scorer_ids(body)}
+        return parse_recipe(body, filters=filters, scorers=scorers)
     except orjson.JSONDecodeError as error:
         fail(f"{path} is not valid JSON: {error}")
     except RecipeError as error:
         fail(f"{path}: {error.param}: {error}")
     except CurationError as error:
         fail(f"{path}: {error}")
+
+
+def _scorer(folder: Path) -> "FolderScorer":
+    from app.filters.folder_scorer import FolderScorer
+
+    return FolderScorer.at(folder)
 
 
 def _json_map(option: str, value: str | None) -> Mapping[str, str] | None:

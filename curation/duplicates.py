@@ -25,7 +25,7 @@ import pyarrow as pa
 from rapidfuzz.distance import Levenshtein
 
 from curation.likely_pairs import LikelyPairs, numbered
-from curation.operator import Dialogues, Shard
+from curation.operator import Dialogues, Resources, Shard
 from curation.shingles import SIZE, shingles, similarity, sketch
 
 DECISIONS = pl.Schema({"conversation": pl.UInt32, "code": pl.String, "kept": pl.String, "score": pl.Float64})
@@ -53,7 +53,7 @@ class Likeness(Protocol):
     def threshold(self) -> float: ...
 
 
-def survey_conversations(dialogues: Dialogues, config: Likeness) -> pl.DataFrame:
+def survey_conversations(dialogues: Dialogues, config: Likeness, resources: Resources) -> pl.DataFrame:
     """A row a conversation: its number and id, a hash of its content, and its sketch if near duplicates are wanted."""
     talks = dialogues.turns.group_by("conversation", maintain_order=True).agg("role", "text")
     named = talks.join(dialogues.conversations.select("conversation", "id"), on="conversation", maintain_order="left")

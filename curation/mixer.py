@@ -83,7 +83,7 @@ def run_step(dialogues: Dialogues, step: Step, decisions: pl.DataFrame | None = 
 def _decide_alone(dialogues: Dialogues, step: Step) -> pl.DataFrame:
     barrier = step.operator.barrier
     assert barrier is not None
-    shard = Shard(barrier.survey(dialogues, step.config).lazy(), dialogues.turns.lazy)
+    shard = Shard(barrier.survey(dialogues, step.config, step.resources).lazy(), dialogues.turns.lazy)
     with tempfile.TemporaryDirectory() as folder:
         return barrier.decide([shard], step.config, Path(folder))[0]
 

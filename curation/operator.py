@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -77,6 +77,17 @@ class Lexicon:
     category: str | None = None
 
 
+class Scorer(Protocol):
+    """A reward model. Whoever runs a recipe brings it, since scoring wants a machinery that has no place here."""
+
+    @property
+    def digest(self) -> str:
+        """Identifies what was trained."""
+
+    def scores(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[float | None]:
+        """Of each conversation, given by its messages; None where there is no reply to score."""
+
+
 @dataclass(frozen=True)
 class Resources:
     """What an operator needs beside its columns and its config."""
@@ -84,6 +95,7 @@ class Resources:
     as_of: date
     lexicons: tuple[Lexicon, ...] = ()
     classifier: ClassifierRef | None = None
+    scorer: Scorer | None = None
 
 
 @dataclass(frozen=True)
@@ -124,13 +136,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Barrier:
-    """What an operator of dataset scope does before it is called: all segments are surveyed, then it decides.
+    """What an operator that looks at the whole dataset does before it is called: all segments are surveyed, it decides.
 
     Its function then gets, as a fourth argument, the decisions on its segment.
     """
 
-    survey: Callable[[Dialogues, Any], pl.DataFrame]
-    """What the other segments need to know of one, from its conversations and the config."""
+    survey: Callable[[Dialogues, Any, Resources], pl.DataFrame]
+    """What the other segments need to know of one, from its conversations, the config and the resources."""
     decide: Callable[[Sequence[Shard], Any, Path], Sequence[pl.DataFrame]]
     """From all segments in order, the config and an empty folder to the decisions on each segment, in order."""
 
@@ -155,7 +167,7 @@ class Operator:
     """Of a turn operator whose edits depend on the conversation too: from its proposals, spread over all rows of the
     turn table, the table and the config to the proposals that are applied."""
     barrier: Barrier | None = None
-    """Of an operator of dataset scope."""
+    """Of an operator of dataset scope, and of one that acts on single conversations but compares all of them."""
 
 
 class Registry(Mapping[str, Operator]):
@@ -198,7 +210,7 @@ def operator(
     """Registers a function as the operator `kind`."""
 
     def register(function: F) -> F:
-        assert (scope == "dataset") == (barrier is not None)
+        assert scope != "dataset" or barrier is not None
         description = (config.__doc__ or "").strip()
         REGISTRY[kind] = Operator(kind, version, scope, config, reads, codes, function, description, settle, barrier)
         return function

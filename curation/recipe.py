@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from curation.classifier import ClassifierRef
 from curation.errors import RecipeError
 from curation.mixer import Step
-from curation.operator import REGISTRY, Lexicon, Operator, OperatorConfig, Resources
+from curation.operator import REGISTRY, Lexicon, Operator, OperatorConfig, Resources, Scorer
 
 if TYPE_CHECKING:
     from curation.operators.classify_text import ClassifyText
+    from curation.operators.score_reward import ScoreReward
 
 DEFAULT_ORDER = (
     "structure_dialogue",
@@ -54,12 +55,13 @@ class Needs:
 
     lexicons: tuple[Lexicon, ...] = ()
     classifier: ClassifierRef | None = None
+    scorer: Scorer | None = None
 
     @property
     def contents(self) -> list[Any]:
         """What of it decides the outcome: words and digests, no ids and no places."""
-        digest = None if self.classifier is None else self.classifier.digest
-        return [[_content(lexicon) for lexicon in self.lexicons], digest]
+        learned = self.classifier or self.scorer
+        return [[_content(lexicon) for lexicon in self.lexicons], None if learned is None else learned.digest]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """Hash of what the recipe does: operators' versions, configs, contents of what they name; ids do not count."""
-        named = {"lexicons", "classifier"}
+        named = {"lexicons", "classifier", "reward_model"}
         parts = [
             [op.kind, op.version, config.model_dump(mode="json", exclude=named), needs.contents]
             for op, config, needs in self.steps
@@ -96,7 +98,7 @@ class Recipe:
     @property
     def barriers(self) -> tuple[int, ...]:
         """The steps that look at all segments at once."""
-        return tuple(index for index, (op, _, _) in enumerate(self.steps) if op.scope == "dataset")
+        return tuple(index for index, (op, _, _) in enumerate(self.steps) if op.barrier is not None)
 
     def stage(self, number: int) -> "Recipe":
         """The steps that make what waits at the barrier `number`, counted from 0; all steps where there is none."""
@@ -106,13 +108,14 @@ class Recipe:
     def bind(self, as_of: date) -> list[Step]:
         """The steps, ready to run on conversations of a version made on `as_of`."""
         return [
-            Step(op, config, Resources(as_of, needs.lexicons, needs.classifier)) for op, config, needs in self.steps
+            Step(op, config, Resources(as_of, needs.lexicons, needs.classifier, needs.scorer))
+            for op, config, needs in self.steps
         ]
 
 
 def num_barriers(body: Mapping[str, Any]) -> int:
     """How many steps of a recipe that was parsed once look at all segments at once."""
-    return sum(REGISTRY[item["kind"]].scope == "dataset" for item in _operators(body))
+    return sum(REGISTRY[item["kind"]].barrier is not None for item in _operators(body))
 
 
 def default_recipe() -> dict[str, Any]:
@@ -132,6 +135,12 @@ def filter_ids(body: Mapping[str, Any] | None) -> set[str]:
     return {name for name in named if isinstance(name, str)}
 
 
+def scorer_ids(body: Mapping[str, Any] | None) -> set[str]:
+    """Ids of the reward models that a recipe names; on the command line their folders."""
+    named = [item.get("reward_model") for item in _operators(body) if item.get("kind") == "score_reward"]
+    return {name for name in named if isinstance(name, str)}
+
+
 def _operators(body: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
     """Those members of `operators` that can be read, of a recipe not checked yet."""
     operators = body.get("operators") if isinstance(body, Mapping) else None
@@ -143,8 +152,9 @@ def parse_recipe(
     *,
     lexicons: Mapping[str, Lexicon] | None = None,
     filters: Mapping[str, ClassifierRef] | None = None,
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> Recipe:
-    """Reads a recipe; None is the default one. `lexicons` and `filters` hold those that it names, by id.
+    """Reads a recipe; None is the default one. `lexicons`, `filters` and `scorers` hold those that it names, by id.
 
     Raises:
         RecipeError: an unknown operator, field, lexicon or filter, a wrong value, or an order that cannot work.
@@ -155,14 +165,19 @@ def parse_recipe(
     if len(body["operators"]) > MAX_OPERATORS:
         raise RecipeError(f"a recipe has at most {MAX_OPERATORS} operators")
     steps = tuple(
-        _parse_step(item, index, lexicons or {}, filters or {}) for index, item in enumerate(body["operators"])
+        _parse_step(item, index, lexicons or {}, filters or {}, scorers or {})
+        for index, item in enumerate(body["operators"])
     )
     recipe = Recipe(steps)
     return replace(recipe, warnings=tuple(_check_order([op.kind for op, _, _ in steps])))
 
 
 def _parse_step(
-    item: object, index: int, lexicons: Mapping[str, Lexicon], filters: Mapping[str, ClassifierRef]
+    item: object,
+    index: int,
+    lexicons: Mapping[str, Lexicon],
+    filters: Mapping[str, ClassifierRef],
+    scorers: Mapping[str, Scorer],
 ) -> tuple[Operator, OperatorConfig, Needs]:
     if not isinstance(item, Mapping) or not isinstance(item.get("kind"), str):
         raise RecipeError(f"operator {index} must be an object with a `kind`", index=index, field="kind")
@@ -179,6 +194,12 @@ def _parse_step(
         raise RecipeError(message, index=index, operator=op.kind, field=field) from None
     if op.kind == "classify_text":
         return op, *_with_classifier(cast("ClassifyText", config), index, filters)
+    if op.kind == "score_reward":
+        name = cast("ScoreReward", config).reward_model
+        if name not in scorers:
+            message = f"score_reward: there is no trained reward model {name}"
+            raise RecipeError(message, index=index, operator=op.kind, field="reward_model")
+        return op, config, Needs(scorer=scorers[name])
     return op, config, Needs(lexicons=_lexicons_of(op, config, index, lexicons))
 
 

@@ -163,7 +163,7 @@ def _to_next_barrier(
     assert waiting.operator.barrier is not None
     place = f"stages/{stage}-{ordinal:05d}"
     parts = {name: _put(frame, out, f"{place}/{name}.arrow") for name, frame in passage.frames().items()}
-    survey = waiting.operator.barrier.survey(passage.dialogues, waiting.config)
+    survey = waiting.operator.barrier.survey(passage.dialogues, waiting.config, waiting.resources)
     return StageResult(**parts, survey=_put(survey, out, f"{place}/survey.arrow"))
 
 

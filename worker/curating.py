@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app.crash import crash_point
 from app.db import insert, reading, writing
 from app.files.repository import CONVERSATIONS
-from app.filters.repository import filters_by_id
+from app.filters.repository import filters_by_id, scorers_by_id
 from app.lexicons.repository import lexicons_by_id
 from app.models import File, Json, KnownResult, LearnedFilter, RawSegment, Version, VersionFile, Work
 from app.queue import add_nudge, add_shards, add_work, announce_next
@@ -27,7 +27,7 @@ from app.settings import get_settings
 from app.store import get_store
 from app.training.waiting import version_ended
 from curation.formats import ingest, repeated_ids
-from curation.recipe import Recipe, filter_ids, lexicon_ids, num_barriers, parse_recipe
+from curation.recipe import Recipe, filter_ids, lexicon_ids, num_barriers, parse_recipe, scorer_ids
 from curation.reuse import renumbered, result_key, resumed_key
 from curation.run import (
     Part,
@@ -356,4 +356,5 @@ def _files_of(session: Session, version_id: str) -> list[File]:
 def _recipe_of(session: Session, version: Version) -> Recipe:
     body: Json = version.recipe
     lexicons = lexicons_by_id(session, lexicon_ids(body))
-    return parse_recipe(body, lexicons=lexicons, filters=filters_by_id(session, filter_ids(body)))
+    filters, scorers = filters_by_id(session, filter_ids(body)), scorers_by_id(session, scorer_ids(body))
+    return parse_recipe(body, lexicons=lexicons, filters=filters, scorers=scorers)

@@ -72,4 +72,12 @@ def ref_of(row: LearnedFilter) -> "ClassifierRef":
 def filters_by_id(session: Session, ids: Iterable[str]) -> "dict[str, ClassifierRef]":
     """The engine's classifiers of those ids that exist and are trained, ready to be opened here."""
     rows = [session.get(LearnedFilter, name) for name in sorted(set(ids))]
-    return {row.id: ref_of(row) for row in rows if row is not None and row.status == "succeeded"}
+    found = [row for row in rows if row is not None and (row.kind, row.status) == (CLASSIFIER, "succeeded")]
+    return {row.id: ref_of(row) for row in found}
+
+
+def scorers_by_id(session: Session, ids: Iterable[str]) -> dict[str, StoredScorer]:
+    """The engine's reward models of those ids that exist and are trained."""
+    rows = [session.get(LearnedFilter, name) for name in sorted(set(ids))]
+    found = [row for row in rows if row is not None and (row.kind, row.status) == (REWARD_MODEL, "succeeded")]
+    return {row.id: scorer_of(row) for row in found}

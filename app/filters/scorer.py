@@ -30,7 +30,7 @@ class StoredScorer:
 
     def scores(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[float | None]:
         """Of each conversation, given by its messages; None where there is no reply to score."""
-        contents = [_canonical(messages) for messages in conversations]
+        contents = [canonical(messages) for messages in conversations]
         names = [hashlib.sha256(content).hexdigest() for content in contents]
         known = self._known(set(names))
         missing = {name: content for name, content in zip(names, contents, strict=True) if name not in known}
@@ -63,7 +63,7 @@ class StoredScorer:
             session.execute(insert(RewardScore).values(rows).on_conflict_do_nothing())
 
 
-def _canonical(messages: Sequence[Mapping[str, Any]]) -> bytes:
+def canonical(messages: Sequence[Mapping[str, Any]]) -> bytes:
     """What decides a score: roles, texts, and which replies do not count."""
     shown = [
         {"role": one["role"], "content": one["content"], **({"weight": 0} if one.get("weight") == 0 else {})}

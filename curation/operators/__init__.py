@@ -7,6 +7,7 @@ KINDS = (
     "match_sensitive_words",
     "normalize_text",
     "redact_personal_data",
+    "score_reward",
     "smooth_disfluency",
     "structure_dialogue",
     "tag_users",

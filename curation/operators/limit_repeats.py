@@ -41,7 +41,7 @@ class LimitRepeats(OperatorConfig):
         return given
 
 
-def count_replies(dialogues: Dialogues, config: LimitRepeats) -> pl.DataFrame:
+def count_replies(dialogues: Dialogues, config: LimitRepeats, resources: Resources) -> pl.DataFrame:
     """How often each reply is given, and how often it is to be learned so far: `text`, `given`, `times`."""
     counts = {"given": pl.len().cast(pl.Int64), "times": pl.col("is_learned").sum().cast(pl.Int64)}
     return _replies(dialogues).group_by("text", maintain_order=True).agg(**counts)

@@ -1,14 +1,16 @@
 """Golden cases: what each operator makes of given conversations, word for word.
 
 A case is `<kind>/<name>.json`: `about` (a line), `config` of the operator, `conversations` as the preview takes them,
-beside where needed `lexicons` by name, `labels` (texts with a label each, from which the classifier `trained` is made)
+beside where needed `lexicons` by name, `labels` (texts with a label each, from which the classifier `trained` is made),
+`points` (words with what each counts in a reply, in place of a trained reward model), `again: false` where it would go on
+when it is run on what it made,
 and `example: true` on the one that the docs show. `recorded` is written by `make golden` only: the operator's version and
 what came out, without nulls, originals and the operator's own name; several `windows` stand in place of `curated`.
 """
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
@@ -26,6 +28,26 @@ AS_OF = date(2026, 11, 1)
 TRAINED = "trained"
 """What a config calls the classifier made of the case's labels."""
 WIDTH = 118
+
+
+@dataclass(frozen=True)
+class Points:
+    """A reward model that counts words in the lowest reply."""
+
+    words: tuple[tuple[str, float], ...]
+
+    @property
+    def digest(self) -> str:
+        """Of the words."""
+        return repr(self.words)
+
+    def scores(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[float | None]:
+        """As a trained one's."""
+        replies = [[turn["content"] for turn in one if turn["role"] == "assistant"] for one in conversations]
+        return [min(map(self._points, one)) if one else None for one in replies]
+
+    def _points(self, reply: str) -> float:
+        return sum(reply.count(word) * points for word, points in self.words)
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,12 @@ class Case:
         """The classifier that the settings name."""
         labels = tuple((text, label) for text, label in self.content.get("labels", ()))
         return {TRAINED: _trained(labels)} if labels else {}
+
+    @property
+    def scorers(self) -> dict[str, Points]:
+        """The reward model that the settings name."""
+        points = self.content.get("points")
+        return {TRAINED: Points(tuple(points.items()))} if points else {}
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -144,7 +172,9 @@ def joined(cases: Sequence[Case]) -> Recipe:
     """The recipe that runs the operators of several cases one after another."""
     lexicons = {name: one for case in cases for name, one in case.lexicons.items()}
     filters = {name: one for case in cases for name, one in case.filters.items()}
-    return parse_recipe({"operators": [case.step for case in cases]}, lexicons=lexicons, filters=filters)
+    scorers = {name: one for case in cases for name, one in case.scorers.items()}
+    steps = {"operators": [case.step for case in cases]}
+    return parse_recipe(steps, lexicons=lexicons, filters=filters, scorers=scorers)
 
 
 def written(value: object, indent: int = 0) -> str:

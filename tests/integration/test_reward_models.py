@@ -97,7 +97,7 @@ def test_scores_order_replies_and_are_the_same_when_asked_again(stack: RunningSt
         ({"base": "nothing"}, "base"),
         ({"file": "file-" + "0" * 24}, "file"),
         ({"trainer": {"data": {"preferences": "/etc/passwd"}}}, "trainer.data.preferences"),
-        ({"trainer": {"optim": {"peak_lr": -1}}}, "trainer.optim.peak_lr"),
+        ({"trainer": {"data": {"max_source_length": 1}}}, "trainer.data.max_source_length"),
         ({"trainer": {"objective": "reply"}}, "trainer.objective"),
     ],
 )

@@ -62,7 +62,7 @@ def test_two_workers_write_the_same_bytes_as_one(source: Path, tmp_path: Path, c
     assert quarantine["line"].to_list() == [8, 10, 11]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if REGISTRY[kind].scope == "dataset"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if REGISTRY[kind].barrier is not None])
 @settings(max_examples=settings().max_examples // 6)
 @given(data=st.data())
 def test_an_operator_of_the_dataset_decides_the_same_however_it_is_cut(
