@@ -10,6 +10,8 @@ from trainer.attention import bounds_of
 
 LOSS_CHUNK = 1024
 """Target tokens whose logits exist at once."""
+TARGETS_MULTIPLE = 128
+"""Target tokens are filled up to so many: libraries keep code for each shape that they meet, on a CPU 300 MB of it."""
 
 
 class LanguageModelLoss(nn.Module):
@@ -46,8 +48,13 @@ class LanguageModelLoss(nn.Module):
         bounds = bounds_of(self.model, positions_BT, num_samples)
         hidden_BTD = decoder(input_ids=ids_BT, position_ids=positions_BT, use_cache=False, **bounds).last_hidden_state
         is_target_T = labels_BT.flatten() != -100
-        place_N = is_target_T.nonzero_static(size=int(is_target_T.sum()) if num_targets is None else num_targets)[:, 0]
-        hidden_ND, labels_N = hidden_BTD.flatten(0, 1).index_select(0, place_N), labels_BT.flatten()[place_N]
+        if num_targets is None:
+            num_targets = int(is_target_T.sum())
+        num_filled = -(-num_targets // TARGETS_MULTIPLE) * TARGETS_MULTIPLE
+        place_N = is_target_T.nonzero_static(size=num_filled, fill_value=0)[:, 0]
+        is_filling_N = torch.arange(num_filled, device=place_N.device) >= num_targets
+        labels_N = labels_BT.flatten()[place_N].masked_fill(is_filling_N, -100)
+        hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, place_N)
         weight_VD = self.model.get_output_embeddings().weight
         # A rank without targets has a gradient for every weight too: all ranks reduce the same ones.
         losses_B = hidden_BTD[:, 0, 0].float() * 0.0 + weight_VD[0, 0].float() * 0.0
