@@ -7,7 +7,7 @@ STAMP := .venv/.installed-$(LOCK)
 TEST_STAMP := .venv/.installed-test-$(LOCK)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup setup-test demo base-smollm2 test test-long chaos chaos-training golden check docs quality bench bench-data train-crosswoz format up clean
+.PHONY: setup setup-test demo base-smollm2 test test-long chaos chaos-training golden check docs quality bench bench-data bench-gpu train-crosswoz format up clean
 
 setup: $(STAMP)  ## .venv with the locked dependencies; nothing to do the second time
 
@@ -76,6 +76,9 @@ bench: setup  ## speed and memory of the engine
 
 bench-data: setup  ## how a run's data is made and found again: speed, memory, starts from the cache
 	$(BIN)/python benchmarks/training_data.py
+
+bench-gpu: setup  ## tokens/s, FLOPs utilisation and peak memory of training on this machine's GPU
+	PYTHONPATH=. $(BIN)/python benchmarks/gpu.py $(ARGS)
 
 train-crosswoz: setup  ## 200 steps from scratch on real dialogues, where they lie beside the project: loss and BLEU
 	$(BIN)/python -m benchmarks.crosswoz_run $(ARGS)
