@@ -54,7 +54,7 @@ def model(stack: RunningStack, file: str) -> dict[str, Any]:
     assert answer.json()["id"].startswith("rm-")
     early = stack.http.post(f"/reward_models/{answer.json()['id']}/score", json={"conversations": []})
     assert early.status_code == 409
-    return stack.ended(f"/reward_models/{answer.json()['id']}", 180)
+    return stack.ended(f"/reward_models/{answer.json()['id']}")
 
 
 def test_a_reward_model_is_trained_measured_and_listed(stack: RunningStack, model: dict[str, Any]) -> None:
@@ -89,6 +89,25 @@ def test_scores_order_replies_and_are_the_same_when_asked_again(stack: RunningSt
     assert stack.http.post(path, json={"conversations": conversations[::-1]}).json()["scores"][::-1] == [
         good, bad, mixed, none, good_again,
     ]  # fmt: skip
+
+
+def test_a_version_leaves_out_the_lowest_by_its_own_scores(stack: RunningStack, model: dict[str, Any]) -> None:
+    asked, polite, rude = "我的发票怎么样了？", "好的，发票已经为您办理。", "没空管你的发票，烦死了。"
+    talks = [{"id": f"{number}", **talk(asked, rude if number % 4 == 0 else polite)} for number in range(12)]
+    file = stack.upload("talks.jsonl", "\n".join(map(json.dumps, talks)).encode())["id"]
+    step = {"kind": "score_reward", "reward_model": model["id"], "min_score": 0.25, "action": "drop_conversation"}
+    versions = [
+        stack.version(file, recipe={"operators": [{"kind": "structure_dialogue", "require_reply": reply}, step]})
+        for reply in (True, False)
+    ]
+    for made in versions:
+        assert made["status"] == "succeeded", made["error"]
+        assert made["counts"]["by_operator"]["score_reward"]["codes"] == {"low_score": 3}
+        gone = stack.get(f"/versions/{made['id']}/conversations", dropped=True)["data"]
+        assert sorted(one["conversation_id"] for one in gone) == ["0", "4", "8"]
+    assert versions[0]["digest"] == versions[1]["digest"]
+    told = [stack.get(f"/versions/{made['id']}/trace", operator="score_reward")["data"] for made in versions]
+    assert [row["score"] for row in told[0]] == [row["score"] for row in told[1]]
 
 
 @pytest.mark.parametrize(
