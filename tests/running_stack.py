@@ -25,9 +25,8 @@ class RunningStack:
         self.folder = folder
         command = [sys.executable, "-m", "app.cli", "up", "--data", str(folder), "--port", "0"]
         command += ["--workers", str(workers)]
-        self.process = process.start(
-            command, on_parent_death=signal.SIGTERM, log=folder / "up.log", env={**os.environ, **(env or {})}
-        )
+        self.env = {**os.environ, **(env or {})}
+        self.process = process.start(command, on_parent_death=signal.SIGTERM, log=folder / "up.log", env=self.env)
         self.wait_until(lambda: self.is_up() or self.process.poll() is not None, 120)
         assert self.process.poll() is None, (folder / "up.log").read_text()
         self.http = httpx.Client(base_url=f"{self.state['url']}/v1", timeout=60, headers=self.authorization)

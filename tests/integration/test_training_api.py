@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import openai
 import pytest
 from running_stack import RunningStack
+from tiny_base import make_tiny_base
 
 STEPS = 40
 LENGTHS = {"max_source_length": 128, "max_target_length": 64}
@@ -168,10 +171,18 @@ def test_a_file_that_cannot_be_learned_fails_the_job(stack: RunningStack, client
         assert job.json()["error"]["param"] == "training_file"
 
 
+def _registered_base(stack: RunningStack, folder: Path) -> str:
+    """The name of a tiny base, registered as an operator does it."""
+    add = [sys.executable, "-m", "app.cli", "models", "add", str(make_tiny_base(folder / "tiny")), "--name", "tiny"]
+    subprocess.run([*add, "--data", str(stack.folder)], env=stack.env, check=True, capture_output=True)
+    return "tiny"
+
+
 def test_a_version_is_learned_with_another_mixed_in_and_asked_as_it_was_curated(
-    stack: RunningStack, examples: Path
+    stack: RunningStack, examples: Path, tmp_path: Path
 ) -> None:
-    """On any machine: the run's own folder is gone when its checkpoint is asked."""
+    """By LoRA; and on any machine: the run's own folder is gone when its checkpoint is asked."""
+    base = _registered_base(stack, tmp_path)
     lines = (examples / "dialogues.jsonl").read_bytes().splitlines(keepends=True)
     main, held, other = (
         stack.version(stack.upload("part.jsonl", b"".join(part))["id"])["id"]
@@ -179,10 +190,11 @@ def test_a_version_is_learned_with_another_mixed_in_and_asked_as_it_was_curated(
     )
     mix = [{"version": other, "weight": 0.5}]
     trainer = {
-        "data": {**LENGTHS, "mix": mix}, "run": {"max_steps": 6, "nproc": 1}, "batch": {"tokens": 1024},
+        "model": {"lora": {"rank": 4}}, "data": {**LENGTHS, "mix": mix},
+        "run": {"max_steps": 6, "nproc": 1}, "batch": {"tokens": 1024},
         "checkpoint": {"every_steps": 3}, "evaluate": EVALUATE,
     }  # fmt: skip
-    body = {"model": "scratch:tiny", "training_file": main, "validation_file": held, "trainer": trainer}
+    body = {"model": base, "training_file": main, "validation_file": held, "trainer": trainer}
     made = stack.http.post("/fine_tuning/jobs", json=body)
     assert made.status_code == 200, made.text
     path = f"/fine_tuning/jobs/{made.json()['id']}"
@@ -190,11 +202,15 @@ def test_a_version_is_learned_with_another_mixed_in_and_asked_as_it_was_curated(
     assert job["status"] == "succeeded", job["error"]
     assert (job["validation_file"], job["validation_version"], job["dataset_version"]) == (held, held, main)
     assert job["trainer"]["data"]["mix"] == [{**mix[0], "where": []}]
+    assert job["hyperparameters"]["learning_rate_multiplier"] == 1, "of LoRA's own default"
     assert str(stack.folder) not in json.dumps(job), "no path of the machine"
     events = stack.get(f"{path}/events", limit=100)["data"]
     vectors = next(event["data"] for event in events if event["message"].startswith("token vectors"))
     assert sum(vectors["shared_with_validation"].values()) >= 20, "what both have is not trained on"
     assert set(vectors["sources"]) == {main, other}
+
+    files = {file["name"] for file in stack.get(f"{path}/files")["data"]}
+    assert {"adapter/adapter_config.json", "adapter/adapter_model.safetensors", "model.safetensors"} <= files
 
     shutil.rmtree(stack.folder / "runs")
     listed = stack.get(f"{path}/checkpoints")["data"]
