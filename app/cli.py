@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from app import cli_curation
+from app import cli_curation, cli_smoother
 
 
 def fail(message: str) -> NoReturn:
@@ -187,6 +187,8 @@ def add_model(folder: Path, name: str | None, data_dir: Path | None) -> None:
         f"{model.id}: {facts['class']}, {facts['parameters']:,} parameters, {facts['vocab_size']:,} tokens, "
         f"{facts['max_positions']} positions, {facts['chat_template']} chat template, {size:,} bytes, {model.digest}"
     )
+    if not facts["packing"]:
+        click.echo("  does not keep samples of a row apart: jobs need trainer.data.packing false")
     for check in facts["architecture"]:
         click.echo(f"  {check['name']}: {'yes' if check['ok'] else 'no'} ({check['found']})")
 
@@ -219,6 +221,7 @@ def _use_data_folder(data_dir: Path | None) -> None:
 
 main.add_command(cli_curation.curate)
 main.add_command(cli_curation.classifier)
+main.add_command(cli_smoother.smoother)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

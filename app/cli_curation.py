@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from app.filters.folder_scorer import FolderScorer
-    from curation.recipe import Recipe
+    from curation.recipe import Filter, Recipe
 
 WRITTEN = frozenset(
     {"segments", "trace", "dropped", "tags.parquet", "manifest.json", "quarantine.parquet", "report.json"}
@@ -54,14 +54,14 @@ def curate(
     from curation.processes import processes
 
     is_large = sum(path.stat().st_size for path in inputs) > LARGE_BYTES
-    with _told_in_one_line(), processes(workers, at_once=is_large) as spread, _bars() as bars:
+    with told_in_one_line(), processes(workers, at_once=is_large) as spread, bars() as shown:
         from curation.command import curate as curate_files  # while the other processes load it too
 
         wanted = _read_recipe(recipe)
         maps = {"speakers": _json_map("--speakers", speakers), "columns": _json_map("--columns", columns)}
         _claim(out, force=force)
-        reading = bars.add_task("read", total=len(inputs))
-        curating = bars.add_task("curate", total=None)
+        reading = shown.add_task("read", total=len(inputs))
+        curating = shown.add_task("curate", total=None)
         manifest = curate_files(
             inputs,
             out,
@@ -70,8 +70,8 @@ def curate(
             as_of=_day(as_of),
             speakers=maps["speakers"],
             columns=maps["columns"],
-            on_ingest=lambda done: bars.update(reading, completed=done),
-            on_progress=lambda done, total: bars.update(curating, completed=done, total=total),
+            on_ingest=lambda done: shown.update(reading, completed=done),
+            on_progress=lambda done, total: shown.update(curating, completed=done, total=total),
         )
     for warning in manifest["warnings"]:
         click.echo(f"warning: {warning}", err=True)
@@ -107,12 +107,12 @@ def train(labels: Path, out: Path, holdout: float, columns: str | None, **settin
     from curation.classifier_training import labelled_texts, train_classifier
 
     given = {name: value for name, value in settings.items() if value is not None}
-    with _told_in_one_line(), _bars() as bars, _ingested(labels, columns) as (segments, quarantined):
-        tasks = {stage: bars.add_task(stage, total=None, start=False) for stage in ("read", "train", "measure")}
+    with told_in_one_line(), bars() as shown, ingested(labels, columns) as (segments, quarantined):
+        tasks = {stage: shown.add_task(stage, total=None, start=False) for stage in ("read", "train", "measure")}
 
         def tell(stage: str, done: int, total: int) -> None:
-            bars.start_task(tasks[stage])
-            bars.update(tasks[stage], completed=done, total=total or None)
+            shown.start_task(tasks[stage])
+            shown.update(tasks[stage], completed=done, total=total or None)
 
         described = train_classifier(
             labelled_texts(segments), out, holdout=holdout, hyperparameters=given, on_progress=tell
@@ -132,26 +132,26 @@ def evaluate(folder: Path, labels: Path, columns: str | None) -> None:
     from curation.classifier import evaluate as measured
     from curation.classifier_training import labelled_texts
 
-    with _told_in_one_line(), _ingested(labels, columns) as (segments, quarantined):
+    with told_in_one_line(), ingested(labels, columns) as (segments, quarantined):
         metrics = measured(folder, labelled_texts(segments))
     shown = orjson.dumps({**metrics, "quarantined": quarantined}, option=orjson.OPT_INDENT_2)
     click.echo(shown.decode())
 
 
 @contextmanager
-def _ingested(labels: Path, columns: str | None) -> Iterator[tuple[list[Path], int]]:
-    """The segments of a file of labels, and how many records were no good."""
+def ingested(path: Path, columns: str | None, purpose: str = "labels") -> Iterator[tuple[list[Path], int]]:
+    """The segments of a file of labels or pairs, and how many records were no good."""
     from curation.formats import ingest
     from curation.segments import file_sha256
 
     with tempfile.TemporaryDirectory() as folder:
         given = _json_map("--columns", columns)
-        made = ingest(labels, Path(folder), sha256=file_sha256(labels), purpose="labels", columns=given)
+        made = ingest(path, Path(folder), sha256=file_sha256(path), purpose=purpose, columns=given)
         yield [segment.path for segment in made.segments], made.quarantined
 
 
 @contextmanager
-def _told_in_one_line() -> Iterator[None]:
+def told_in_one_line() -> Iterator[None]:
     """A user's mistake, or a machine that is too small, without a traceback."""
     from curation.errors import CurationError
 
@@ -165,7 +165,7 @@ def _told_in_one_line() -> Iterator[None]:
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
 
 
-def _bars() -> "Progress":
+def bars() -> "Progress":
     """Progress bars on stderr; nothing where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -178,13 +178,12 @@ def _bars() -> "Progress":
 def _read_recipe(path: Path | None) -> "Recipe":
     import orjson
 
-    from curation.classifier import ClassifierRef
     from curation.errors import CurationError, RecipeError
     from curation.recipe import filter_ids, parse_recipe, scorer_ids
 
     try:
         body = None if path is None else orjson.loads(path.read_bytes())
-        filters = {name: ClassifierRef.at(Path(name)) for name in filter_ids(body)}
+        filters = {name: _filter(Path(name)) for name in filter_ids(body)}
         scorers = {name: _scorer(Path(name)) for name in scorer_ids(body)}
         return parse_recipe(body, filters=filters, scorers=scorers)
     except orjson.JSONDecodeError as error:
@@ -193,6 +192,13 @@ def _read_recipe(path: Path | None) -> "Recipe":
         fail(f"{path}: {error.param}: {error}")
     except CurationError as error:
         fail(f"{path}: {error}")
+
+
+def _filter(folder: Path) -> "Filter":
+    from curation.classifier import ClassifierRef
+    from curation.smoother import DESCRIPTION, SmootherRef
+
+    return SmootherRef.at(folder) if (folder / DESCRIPTION).is_file() else ClassifierRef.at(folder)
 
 
 def _scorer(folder: Path) -> "FolderScorer":

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from curation.classifier import ClassifierRef
 from curation.operators import KINDS
+from curation.smoother import SmootherRef
 
 if TYPE_CHECKING:
     from trainer.dialogues import Window
@@ -96,6 +97,7 @@ class Resources:
     lexicons: tuple[Lexicon, ...] = ()
     classifier: ClassifierRef | None = None
     scorer: Scorer | None = None
+    smoother: SmootherRef | None = None
 
 
 @dataclass(frozen=True)

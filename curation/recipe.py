@@ -16,10 +16,14 @@ from curation.classifier import ClassifierRef
 from curation.errors import RecipeError
 from curation.mixer import Step
 from curation.operator import REGISTRY, Lexicon, Operator, OperatorConfig, Resources, Scorer
+from curation.smoother import SmootherRef
 
 if TYPE_CHECKING:
     from curation.operators.classify_text import ClassifyText
     from curation.operators.score_reward import ScoreReward
+    from curation.operators.smooth_disfluency import SmoothDisfluency
+
+Filter = ClassifierRef | SmootherRef
 
 DEFAULT_ORDER = (
     "structure_dialogue",
@@ -56,11 +60,12 @@ class Needs:
     lexicons: tuple[Lexicon, ...] = ()
     classifier: ClassifierRef | None = None
     scorer: Scorer | None = None
+    smoother: SmootherRef | None = None
 
     @property
     def contents(self) -> list[Any]:
         """What of it decides the outcome: words and digests, no ids and no places."""
-        learned = self.classifier or self.scorer
+        learned = self.classifier or self.scorer or self.smoother
         return [[_content(lexicon) for lexicon in self.lexicons], None if learned is None else learned.digest]
 
 
@@ -79,7 +84,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """Hash of what the recipe does: operators' versions, configs, contents of what they name; ids do not count."""
-        named = {"lexicons", "classifier", "reward_model"}
+        named = {"lexicons", "classifier", "reward_model", "smoother"}
         parts = [
             [op.kind, op.version, config.model_dump(mode="json", exclude=named), needs.contents]
             for op, config, needs in self.steps
@@ -108,7 +113,7 @@ class Recipe:
     def bind(self, as_of: date) -> list[Step]:
         """The steps, ready to run on conversations of a version made on `as_of`."""
         return [
-            Step(op, config, Resources(as_of, needs.lexicons, needs.classifier, needs.scorer))
+            Step(op, config, Resources(as_of, needs.lexicons, needs.classifier, needs.scorer, needs.smoother))
             for op, config, needs in self.steps
         ]
 
@@ -130,8 +135,9 @@ def lexicon_ids(body: Mapping[str, Any] | None) -> set[str]:
 
 
 def filter_ids(body: Mapping[str, Any] | None) -> set[str]:
-    """Ids of the learned filters that a recipe names; on the command line their folders."""
-    named = [item.get("classifier") for item in _operators(body) if item.get("kind") == "classify_text"]
+    """Ids of the classifiers and smoothers that a recipe names; on the command line their folders."""
+    fields = {"classify_text": "classifier", "smooth_disfluency": "smoother"}
+    named = [item.get(fields[item["kind"]]) for item in _operators(body) if item.get("kind") in fields]
     return {name for name in named if isinstance(name, str)}
 
 
@@ -151,7 +157,7 @@ def parse_recipe(
     body: Mapping[str, Any] | None,
     *,
     lexicons: Mapping[str, Lexicon] | None = None,
-    filters: Mapping[str, ClassifierRef] | None = None,
+    filters: Mapping[str, Filter] | None = None,
     scorers: Mapping[str, Scorer] | None = None,
 ) -> Recipe:
     """Reads a recipe; None is the default one. `lexicons`, `filters` and `scorers` hold those that it names, by id.
@@ -176,7 +182,7 @@ def _parse_step(
     item: object,
     index: int,
     lexicons: Mapping[str, Lexicon],
-    filters: Mapping[str, ClassifierRef],
+    filters: Mapping[str, Filter],
     scorers: Mapping[str, Scorer],
 ) -> tuple[Operator, OperatorConfig, Needs]:
     if not isinstance(item, Mapping) or not isinstance(item.get("kind"), str):
@@ -194,6 +200,11 @@ def _parse_step(
         raise RecipeError(message, index=index, operator=op.kind, field=field) from None
     if op.kind == "classify_text":
         return op, *_with_classifier(cast("ClassifyText", config), index, filters)
+    if op.kind == "smooth_disfluency" and (named := cast("SmoothDisfluency", config).smoother) is not None:
+        if not isinstance(smoother := filters.get(named), SmootherRef):
+            message = f"smooth_disfluency: there is no trained smoother {named}"
+            raise RecipeError(message, index=index, operator=op.kind, field="smoother")
+        return op, config, Needs(smoother=smoother)
     if op.kind == "score_reward":
         name = cast("ScoreReward", config).reward_model
         if name not in scorers:
@@ -218,16 +229,14 @@ def _lexicons_of(op: Operator, config: OperatorConfig, index: int, known: Mappin
     return tuple(known[name] for name in names)
 
 
-def _with_classifier(
-    config: "ClassifyText", index: int, known: Mapping[str, ClassifierRef]
-) -> "tuple[ClassifyText, Needs]":
+def _with_classifier(config: "ClassifyText", index: int, known: Mapping[str, Filter]) -> "tuple[ClassifyText, Needs]":
     """The config with its labels filled in, and the classifier that it names."""
 
     def wrong(field: str, message: str) -> RecipeError:
         return RecipeError(f"classify_text: {message}", index=index, operator="classify_text", field=field)
 
     ref = known.get(config.classifier)
-    if ref is None:
+    if not isinstance(ref, ClassifierRef):
         raise wrong("classifier", f"there is no trained classifier {config.classifier}")
     has = ", ".join(ref.labels[:20])
     if unknown := [label for label in config.labels if label not in ref.labels]:

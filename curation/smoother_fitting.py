@@ -6,6 +6,7 @@ Features of few characters are not learned.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,17 +83,18 @@ def _pass(
     logits, passed = forward(parameters, batch, inputs, units)
     logits = logits + parameters.out[-1] + _wide_sums(features, batch.at, wide)
     wanted = examples.left_out[batch.at].astype(np.float32)
-    slopes = (1 / (1 + np.exp(-logits)) - wanted) * batch.mask * examples.weights[chosen]
-    shares = (slopes / batch.mask.sum()).astype(np.float32)
+    slopes: Floats = ((1 / (1 + np.exp(-logits)) - wanted) * batch.mask * examples.weights[chosen]).astype(np.float32)
+    shares: Floats = (slopes / batch.mask.sum()).astype(np.float32)
     gradients = backward(parameters, batch, passed, shares, inputs, units)
     gradients.out[-1] = shares.sum()
     adam.step(parameters, gradients, total)
-    return slopes.astype(np.float32)
+    return slopes
 
 
 def _common(points: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     characters, counts = np.unique(points, return_counts=True)
-    return characters[counts >= LEAST_COUNT]
+    common: npt.NDArray[np.uint32] = characters[counts >= LEAST_COUNT]
+    return common
 
 
 def _batches(
@@ -105,7 +107,7 @@ def _batches(
 
 
 def _factors(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
-    return (rng.random(shape, dtype=np.float32) >= DROPPED) / np.float32(1 - DROPPED)
+    return ((rng.random(shape, dtype=np.float32) >= DROPPED) / (1 - DROPPED)).astype(np.float32)
 
 
 class _Adam:
@@ -125,7 +127,7 @@ class _Adam:
 
 
 @compiled
-def _move(array: Floats, gradient: Floats, mean: Floats, square: Floats, scale: float) -> None:
+def _move(array: Floats, gradient: Floats, mean: Floats, square: Floats, scale: Any) -> None:
     for at in range(len(array)):
         slope = gradient[at]
         mean[at] += np.float32(0.1) * (slope - mean[at])

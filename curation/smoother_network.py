@@ -10,6 +10,7 @@ once, and compiled code reads text by text, so that the answer does not depend o
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -132,19 +133,13 @@ def backward(
     of_said = slopes[..., None] * parameters.out[:-1] * dropped_out
     of_inputs = np.zeros_like(passed.inputs)
     for way in range(2):
-        into, product = np.zeros((2, steps, texts, 3 * units), dtype=np.float32)
+        into = np.zeros((steps, texts, 3 * units), dtype=np.float32)
+        product = np.zeros_like(into)
         carried = np.zeros((texts, units), dtype=np.float32)
         for step in range(steps - 1, -1, -1) if way == 0 else range(steps):
             carried += of_said[step, :, way * units : (way + 1) * units]
-            before = step if way == 0 else step + 1
-            carried = _step_back(
-                carried,
-                passed.gates[way, step],
-                passed.states[way, before],
-                batch.mask[step],
-                into[step],
-                product[step],
-            )
+            state = passed.states[way, step if way == 0 else step + 1]
+            carried = _step_back(carried, passed.gates[way, step], state, batch.mask[step], into[step], product[step])
             carried += product[step] @ parameters.recurrent[way].T
         before = passed.states[way, :-1] if way == 0 else passed.states[way, 1:]
         made.recurrent[way] = before.reshape(-1, units).T @ product.reshape(-1, 3 * units)
@@ -160,7 +155,7 @@ def backward(
 
 
 @compiled
-def _bent(value: float) -> float:
+def _bent(value: Any) -> Any:
     """tanh, by a fraction that is right to 1e-4 and computed alike everywhere."""
     x = min(max(value, np.float32(-4.9)), np.float32(4.9))
     square = x * x
@@ -170,7 +165,7 @@ def _bent(value: float) -> float:
 
 
 @compiled
-def _gate(value: float) -> float:
+def _gate(value: Any) -> Any:
     return np.float32(0.5) + np.float32(0.5) * _bent(np.float32(0.5) * value)
 
 
@@ -227,7 +222,7 @@ def _scatter(table: Floats, rows: Rows, slopes: Floats) -> None:
 
 
 @compiled
-def run(
+def run(  # noqa: PLR0912  (in one piece: calls in its innermost loop would cost more than they do)
     table: Floats, recurrent: Floats, recurrent_bias: Floats, out: Floats, wide: Floats, rows: Rows,
     again: npt.NDArray[np.uint32], features: Rows, begins: npt.NDArray[np.int64],
 ) -> Floats:  # fmt: skip

@@ -8,7 +8,7 @@ speech, each with the repeat that the character is part of.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ NUM_DISTANCES = 12
 """How far ahead and back the same character is looked for."""
 MOST_BETWEEN, MOST_EQUAL = 6, 8
 PAUSES = "，,、… 。.？?！!～~；;：:"
-TAGS = (
+TAGS = (  # noqa: SIM905  (read as words)
     "a ad ag an b c d df dg e f g h i j k l m mg mq n ng nr nrfg nrt ns nt nz o p q r rg rr rz s t tg u ud ug uj ul uv "
     "uz v vd vg vi vn vq x y z zg eng"
 ).split()
@@ -92,7 +92,7 @@ def _mix(first: np.uint64, second: np.uint64) -> np.uint64:
 
 
 @compiled
-def _many(template: int, a: int, b: int, c: int, d: int) -> np.uint64:
+def _many(template: int, a: Any, b: Any, c: Any, d: Any) -> np.uint64:
     mixed = _mix(_mix(np.uint64(template), np.uint64(a)), np.uint64(b))
     return _mix(_mix(mixed, np.uint64(c)), np.uint64(d))
 
@@ -170,7 +170,7 @@ def _see(
 
 
 @compiled
-def _see_text(
+def _see_text(  # noqa: PLR0915  (a feature a place)
     text: Points, pause: npt.NDArray[np.bool_], found: npt.NDArray[np.int64], of: npt.NDArray[np.int64],
     begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], kinds: Rows, hashes: npt.NDArray[np.int64],
     shapes: Rows, repeats: Rows, wide: Rows,

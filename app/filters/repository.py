@@ -1,6 +1,6 @@
 """Selects of learned filters."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Select, select
@@ -13,8 +13,10 @@ from app.models import LearnedFilter, Work
 
 if TYPE_CHECKING:
     from curation.classifier import ClassifierRef
+    from curation.smoother import SmootherRef
 
 CLASSIFIER = "classifier"
+SMOOTHER = "smoother"
 REWARD_MODEL = "reward_model"
 
 
@@ -28,6 +30,19 @@ def get_classifier(session: Session, classifier_id: str) -> LearnedFilter:
     row = session.get(LearnedFilter, classifier_id)
     if row is None or row.kind != CLASSIFIER:
         raise NotFound(f"there is no classifier {classifier_id}")
+    return row
+
+
+def smoothers() -> Select[LearnedFilter]:
+    """All smoothers."""
+    return select(LearnedFilter).where(LearnedFilter.kind == SMOOTHER)
+
+
+def get_smoother(session: Session, smoother_id: str) -> LearnedFilter:
+    """The smoother, or NotFound."""
+    row = session.get(LearnedFilter, smoother_id)
+    if row is None or row.kind != SMOOTHER:
+        raise NotFound(f"there is no smoother {smoother_id}")
     return row
 
 
@@ -69,11 +84,24 @@ def ref_of(row: LearnedFilter) -> "ClassifierRef":
     return ClassifierRef(row.digest, labels, thresholds, lay_open(row.artefact_sha256))
 
 
-def filters_by_id(session: Session, ids: Iterable[str]) -> "dict[str, ClassifierRef]":
-    """The engine's classifiers of those ids that exist and are trained, ready to be opened here."""
+def smoother_ref_of(row: LearnedFilter) -> "SmootherRef":
+    """A smoother that has succeeded, its artefact on this machine."""
+    from curation.smoother import SmootherRef
+
+    assert row.digest is not None
+    assert row.artefact_sha256 is not None
+    return SmootherRef(row.digest, lay_open(row.artefact_sha256))
+
+
+def filters_by_id(session: Session, ids: Iterable[str]) -> "dict[str, ClassifierRef | SmootherRef]":
+    """The engine's classifiers and smoothers of those ids that exist and are trained, ready to be opened here."""
+    refs: dict[str, Callable[[LearnedFilter], ClassifierRef | SmootherRef]] = {
+        CLASSIFIER: ref_of,
+        SMOOTHER: smoother_ref_of,
+    }
     rows = [session.get(LearnedFilter, name) for name in sorted(set(ids))]
-    found = [row for row in rows if row is not None and (row.kind, row.status) == (CLASSIFIER, "succeeded")]
-    return {row.id: ref_of(row) for row in found}
+    found = [row for row in rows if row is not None and row.kind in refs and row.status == "succeeded"]
+    return {row.id: refs[row.kind](row) for row in found}
 
 
 def scorers_by_id(session: Session, ids: Iterable[str]) -> dict[str, StoredScorer]:

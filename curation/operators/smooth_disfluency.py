@@ -13,12 +13,15 @@ from itertools import chain
 from operator import itemgetter
 
 import polars as pl
+from pydantic import Field
 
 import curation.disfluencies as signs_of
 from curation.draft import Draft, Edit
 from curation.operator import PROPOSALS, OperatorConfig, Resources, operator
+from curation.smoother import Smoother, open_smoother
 from curation.smoothing.fillers import bare, extra_pattern, fillers
 from curation.smoothing.grammar import Change, slips
+from curation.smoothing.learned import ScoredEdit, smooth_together
 from curation.smoothing.repairs import WORDS_EN, repairs, repetitions_en
 from curation.smoothing.repetitions import DOUBLED, EMPHATIC, STUTTERED, Span, repetitions
 from curation.smoothing.words import Vocabulary
@@ -51,6 +54,9 @@ class SmoothDisfluency(OperatorConfig):
     """Phrases that stay untouched, product names for example."""
     user_words: tuple[str, ...] = ()
     """Words, product names for example, that are never split, nor said once where they stand doubled."""
+    smoother: str | None = Field(default=None, min_length=1, max_length=4_096)
+    """Id of a trained smoother, on the command line its folder. It decides together with the rules, which stand alone
+    where it is not sure."""
 
 
 @operator(
@@ -68,11 +74,29 @@ class SmoothDisfluency(OperatorConfig):
 )
 def smooth_disfluency(turns: pl.DataFrame, config: SmoothDisfluency, resources: Resources) -> pl.DataFrame:
     """Proposes the edits of each turn."""
+    mine = turns.filter(pl.col("role").is_in(config.roles)).select("row", "text")
+    smoother = None if resources.smoother is None else open_smoother(resources.smoother)
+    edits = _smoothed(mine, config, smoother)
+    rows = [(row, "edit", *edit) for row in sorted(edits) for edit in edits[row]]
+    return pl.DataFrame(rows, PROPOSALS, orient="row")
+
+
+def smooth_texts(texts: Sequence[str], config: SmoothDisfluency, smoother: Smoother | None) -> list[list[ScoredEdit]]:
+    """The edits of each of some utterances, by the rules or with a smoother beside them."""
+    rows = pl.DataFrame(
+        {"row": pl.arange(len(texts), dtype=pl.UInt32, eager=True), "text": pl.Series(texts, dtype=pl.String)}
+    )
+    edits = _smoothed(rows, config, smoother)
+    return [edits.get(row, []) for row in range(len(texts))]
+
+
+def _smoothed(texts: pl.DataFrame, config: SmoothDisfluency, smoother: Smoother | None) -> dict[int, list[ScoredEdit]]:
+    """The edits of texts by row; one without any sign of speech is not looked at."""
     rules = Rules.of(config)
     drafts: dict[int, Draft] = {}
     alone: dict[int, Edit] = {}
-    open_texts = turns.filter(pl.col("role").is_in(config.roles)).select("row", "text")
-    for _ in range(MAX_PASSES):
+    open_texts, met = texts, {}
+    for turn in range(MAX_PASSES):
         if open_texts.is_empty():
             break
         changed = []
@@ -80,13 +104,18 @@ def smooth_disfluency(turns: pl.DataFrame, config: SmoothDisfluency, resources: 
             if row not in drafts and (canonical := bare(text)) is not None:
                 alone |= {row: (0, len(text), canonical, "filler")} if _is_mended(text, canonical, config) else {}
                 continue
+            if turn == 0:
+                met[row] = text
             draft = drafts.setdefault(row, Draft(text))
             if _change(draft, rules, signs):
                 changed.append((row, draft.text))
         open_texts = pl.DataFrame(changed, open_texts.schema, orient="row")
-    edits = {row: _edits(draft) for row, draft in drafts.items()} | {row: [edit] for row, edit in alone.items()}
-    rows = [(row, "edit", *edit, None) for row in sorted(edits) for edit in edits[row]]
-    return pl.DataFrame(rows, PROPOSALS, orient="row")
+    ruled = {row: _edits(draft) for row, draft in drafts.items()}
+    if smoother is None:
+        scored: dict[int, list[ScoredEdit]] = {row: [(*edit, None) for edit in edits] for row, edits in ruled.items()}
+    else:
+        scored = smooth_together(met, ruled, smoother, rules.protect)
+    return scored | {row: [(*edit, None)] for row, edit in alone.items()}
 
 
 def smooth(text: str, config: SmoothDisfluency) -> list[Edit]:

@@ -1,0 +1,176 @@
+"""The smoother: what spoken text is left out when it is written down, learned from pairs of both.
+
+A network gives each character the odds of being left out. It decides together with the rules of `smooth_disfluency`:
+
+- A text without a certain sign of speech is left as it is: one that the rules find nothing in, unless the network is
+  all but certain of something.
+- In the others a character goes where the network's odds and the rules' vote together say so. So where it is sure it
+  overrules them, and where it is not they decide.
+- What is doubled on purpose (天天, 看看) goes only where the rules take it for a slip.
+
+An artefact is a folder of arrays and `smoother.json`; its digest is over all, without times or places.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from curation.classifier import description_digest
+from curation.errors import CurationError
+from curation.segments import file_sha256
+
+if TYPE_CHECKING:
+    from curation.smoother_fitting import Learned
+
+FORMAT = "talkmill.smoother/1"
+PREPARATION = 1
+"""Raised with every change of how texts are seen: an artefact is read only by the code of its training."""
+DESCRIPTION = "smoother.json"
+ARRAYS = ("characters", "table", "recurrent", "recurrent_bias", "out", "wide")
+CHUNK_CHARS = 1 << 16
+"""Texts are looked at in chunks of about so many characters, to keep memory bounded."""
+FOR, AGAINST = 1.0, 0.5
+"""What the rules' vote adds to the logit of a character that they leave out, and takes from that of others."""
+CERTAIN = 3.5
+"""Logit from which one character is a certain sign of speech by itself: 97 %."""
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SmootherRef:
+    """Which smoother, without its weights: cheap to hold and to send to another process."""
+
+    digest: str
+    folder: Path | None = None
+    """Where the artefact lies; None where it is only named."""
+
+    @classmethod
+    def at(cls, folder: Path) -> "SmootherRef":
+        """The smoother in a folder.
+
+        Raises:
+            CurationError: the folder holds none.
+        """
+        return cls(read_description(folder)["digest"], folder.absolute())
+
+
+class Smoother:
+    """A trained smoother, opened."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._arrays = arrays
+
+    @classmethod
+    def load(cls, folder: Path) -> "Smoother":
+        """Opens an artefact.
+
+        Raises:
+            CurationError: it is not one, is damaged, or is of another version of Talkmill.
+        """
+        for name, sha256 in read_description(folder)["arrays_sha256"].items():
+            if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
+                raise CurationError(f"{folder / name} is not what {DESCRIPTION} describes: train the smoother again")
+        return cls({name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS})
+
+    def logits(self, texts: Sequence[str] | pl.Series) -> list[Logits]:
+        """Of each character of each text the logit of leaving it out; the same whatever else is asked."""
+        found: list[Logits] = []
+        chunk: list[str] = []
+        num_chars = 0
+        for text in texts:
+            chunk.append(text)
+            num_chars += len(text)
+            if num_chars >= CHUNK_CHARS:
+                found += self._of_chunk(chunk)
+                chunk, num_chars = [], 0
+        return found + self._of_chunk(chunk)
+
+    def _of_chunk(self, texts: Sequence[str]) -> list[Logits]:
+        from curation.smoother_network import run, table_rows
+        from curation.smoother_reading import read
+
+        if not texts:
+            return []
+        seen, arrays = read(texts), self._arrays
+        logits = run(
+            arrays["table"], arrays["recurrent"], arrays["recurrent_bias"], arrays["out"], arrays["wide"],
+            table_rows(seen, arrays["characters"]), seen.again, seen.wide, seen.begins,
+        )  # fmt: skip
+        return np.split(logits, seen.begins[1:-1])
+
+
+def decide(
+    logits: Logits, votes: npt.NDArray[np.bool_], kept: npt.NDArray[np.bool_], *, spoken: bool
+) -> npt.NDArray[np.bool_]:
+    """Which characters of a text go. `votes`: those that the rules leave out; `kept`: those that only these may leave
+    out; `spoken`: whether the rules find a sign of speech.
+    """
+    if not spoken and logits.max(initial=-np.inf) < CERTAIN:
+        return votes
+    together = logits + np.where(votes, np.float32(FOR), np.float32(-AGAINST))
+    return (together > 0) & (votes | ~kept)
+
+
+def runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Begin and end of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def arrays_of(learned: "Learned") -> dict[str, npt.NDArray[Any]]:
+    """A learned network in the form that is asked: its table times the input weights, with the biases."""
+    from curation.smoother_reading import SHAPES
+
+    network = learned.parameters
+    table = np.concatenate([network.table @ network.into[way] for way in range(2)], axis=1)
+    first = 1 + len(learned.characters)
+    table[first : first + SHAPES] += np.concatenate(list(network.bias))  # each character has one shape
+    return {
+        "characters": learned.characters,
+        "table": np.ascontiguousarray(table),
+        "recurrent": network.recurrent,
+        "recurrent_bias": network.recurrent_bias,
+        "out": network.out,
+        "wide": learned.wide,
+    }
+
+
+@lru_cache(maxsize=4)
+def _opened(digest: str, folder: Path) -> Smoother:
+    return Smoother.load(folder)
+
+
+def open_smoother(ref: SmootherRef) -> Smoother:
+    """The smoother itself; a few stay open in a process."""
+    assert ref.folder is not None, "only named, not at hand"
+    return _opened(ref.digest, ref.folder)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What `smoother.json` says of an artefact, its digest checked.
+
+    Raises:
+        CurationError: there is none, or it was changed.
+    """
+    path = folder / DESCRIPTION
+    try:
+        described = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CurationError(f"{folder} holds no smoother: {DESCRIPTION} is missing") from None
+    except (OSError, ValueError, RecursionError):
+        raise CurationError(f"{path} cannot be read: train the smoother again") from None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise CurationError(f"{path} does not describe a smoother of this version of Talkmill ({FORMAT})")
+    if described.get("digest") != description_digest(described):
+        raise CurationError(f"{path} was changed after training: train the smoother again")
+    if described["preparation"] != PREPARATION:
+        raise CurationError(f"{folder}: made by another version of Talkmill, train the smoother again")
+    return described

@@ -1,0 +1,159 @@
+"""Training of a smoother: from pairs of spoken and written text to an artefact with its metrics."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curation.classifier import Progress, description_digest
+from curation.errors import CurationError
+from curation.mixer import apply_edits
+from curation.operators.smooth_disfluency import SmoothDisfluency, smooth_texts
+from curation.segments import file_sha256, write_json
+from curation.smoother import ARRAYS, DESCRIPTION, FORMAT, PREPARATION, Smoother, arrays_of
+from curation.smoother_metrics import measure
+from curation.smoother_pairs import MIN_PAIRS, Pair, examples, read_pairs, split_off
+
+READINGS = 200_000
+"""By default examples are passed over until so many were read, but within EPOCHS."""
+EPOCHS = (8, 40)
+
+
+class SmootherSettings(BaseModel):
+    """Settings of training; the defaults were chosen by measurement on Chinese pairs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    epochs: int | None = Field(default=None, ge=1, le=100)
+    """Passes over the examples; by default 8, and up to 40 where pairs are few."""
+    inputs: int = Field(default=48, ge=4, le=128)
+    """Size of what is known of a character."""
+    units: int = Field(default=64, ge=8, le=128, multiple_of=4)
+    """Units of the network in each direction."""
+    seed: int = Field(default=0, ge=0)
+
+
+def read_settings(value: dict[str, Any] | None) -> SmootherSettings:
+    """Checks settings.
+
+    Raises:
+        CurationError: an unknown one or one out of bounds, named.
+    """
+    try:
+        return SmootherSettings.model_validate(value or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise CurationError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def train_smoother(
+    records: Iterable[tuple[str, str]],
+    out: Path,
+    *,
+    holdout: float = 0.1,
+    hyperparameters: dict[str, Any] | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Trains on (spoken, written) records and writes the artefact to `out`; returns its description.
+
+    Raises:
+        CurationError: settings or pairs that no smoother can be made of.
+    """
+    settings = read_settings(hyperparameters)
+    if not 0 < holdout <= 0.5:
+        raise CurationError("holdout: must be more than 0 and at most 0.5 of the pairs")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CurationError(f"{out} exists and is not an empty folder")
+    tell = on_progress or (lambda stage, done, total: None)
+    pairs, counts = read_pairs(records)
+    tell("read", len(pairs), len(pairs))
+    train, held = split_off(pairs, holdout)
+    arrays = _learned(train, settings, tell)
+    tell("measure", 0, 1)
+    metrics = _measured(Smoother(arrays), held)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        for name in ARRAYS:
+            np.save(folder / f"{name}.npy", arrays[name], allow_pickle=False)
+        described: dict[str, Any] = {
+            "format": FORMAT,
+            "preparation": PREPARATION,
+            "hyperparameters": settings.model_dump(),
+            "holdout": holdout,
+            "pairs_sha256": _sha256(pairs),
+            "metrics": {**metrics, "counts": {**counts, "train": len(train), "holdout": len(held)}},
+            "arrays_sha256": {f"{name}.npy": file_sha256(folder / f"{name}.npy") for name in ARRAYS},
+        }
+        described["digest"] = description_digest(described)
+        write_json(described, folder / DESCRIPTION)
+        folder.chmod(0o755)
+        folder.replace(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    tell("measure", 1, 1)
+    return described
+
+
+def spoken_and_written(segments: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """The (spoken, written) records of ingested segments of pairs, one segment in memory at a time."""
+    for path in segments:
+        yield from pl.read_parquet(path, columns=["spoken", "written"]).iter_rows()
+
+
+def evaluate(folder: Path, records: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Metrics of a smoother on (spoken, written) records it was not trained on.
+
+    Raises:
+        CurationError: no smoother, or no records.
+    """
+    smoother = Smoother.load(folder)
+    pairs = [Pair(spoken, written) for spoken, written in records if spoken.strip()]
+    if not pairs:
+        raise CurationError("there is no pair to evaluate on")
+    return _measured(smoother, pairs)
+
+
+def smoothed(texts: Sequence[str], smoother: Smoother | None) -> list[str]:
+    """Texts as `smooth_disfluency` leaves them with a smoother, or with its rules alone."""
+    found = smooth_texts(texts, SmoothDisfluency(), smoother)
+    return [apply_edits(text, [edit[:3] for edit in edits]) for text, edits in zip(texts, found, strict=True)]
+
+
+def _learned(train: Sequence[Pair], settings: SmootherSettings, tell: Progress) -> dict[str, Any]:
+    from curation.smoother_fitting import Examples, fit
+    from curation.smoother_reading import read
+
+    if len(train) < MIN_PAIRS // 2:
+        raise CurationError("holdout: too few pairs are left to learn from")
+    given = list(examples(train, settings.seed))
+    epochs = settings.epochs or min(EPOCHS[1], max(EPOCHS[0], round(READINGS / len(given))))
+    taught = Examples(
+        read([example.text for example in given]),
+        np.concatenate([example.left_out for example in given]).astype(np.uint8),
+        np.array([example.weight for example in given], dtype=np.float32),
+    )
+    learned = fit(
+        taught, epochs=epochs, inputs=settings.inputs, units=settings.units, seed=settings.seed,
+        tell=lambda done, total: tell("train", done, total),
+    )  # fmt: skip
+    return arrays_of(learned)
+
+
+def _measured(smoother: Smoother, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The smoother's figures, and those of the rules alone beside them."""
+    spoken = [pair.spoken for pair in pairs]
+    return {**measure(pairs, smoothed(spoken, smoother)), "rules_alone": measure(pairs, smoothed(spoken, None))}
+
+
+def _sha256(pairs: Sequence[Pair]) -> str:
+    digest = hashlib.sha256()
+    for pair in pairs:
+        for text in (pair.spoken, pair.written):
+            digest.update(hashlib.sha256(text.encode()).digest())
+    return digest.hexdigest()
