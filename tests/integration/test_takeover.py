@@ -29,6 +29,7 @@ TRAINER: dict[str, Any] = {
     "run": {"max_steps": STEPS, "nproc": 2},
     "checkpoint": {"every_steps": EVERY, "keep": KEEP},
     "evaluate": {"bleu_samples": 0},
+    "recovery": {"grad_norm_limit": 1e6},  # where the examples turn from Chinese to English, the norm leaps
 }
 TIMES = ("tokens_per_second", "peak_memory_bytes")
 
@@ -101,7 +102,7 @@ def version(api: TestClient, machine: Callable[[str], Machine], examples: Path) 
 @pytest.fixture(scope="module")
 def undisturbed(api: TestClient, version: str) -> str:
     job = _create(api, version)
-    RunningStack.wait_until(lambda: _status(api, job) == "succeeded", 240)
+    RunningStack.wait_until(lambda: _status(api, job) == "succeeded", 400)
     return job
 
 
@@ -177,7 +178,7 @@ def test_a_job_that_wanders_between_machines_makes_the_same_model(
 
     left_at = max(_stored(job))
     first.start()  # whose own run directory is out of date by now
-    RunningStack.wait_until(lambda: _status(api, job) == "succeeded", 240)
+    RunningStack.wait_until(lambda: _status(api, job) == "succeeded", 400)
 
     assert _metrics(job) == _metrics(undisturbed)
     assert _model(job) == _model(undisturbed)
