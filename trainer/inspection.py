@@ -10,7 +10,7 @@ from trainer.architecture import describe
 from trainer.chat_tokenizer import load_chat_tokenizer
 from trainer.config import ConfigError
 from trainer.dialogues import DialogueError
-from trainer.model import check_base, open_base
+from trainer.model import check_base, keeps_samples_apart, open_base
 
 
 def inspect(folder: Path) -> dict[str, Any]:
@@ -42,5 +42,6 @@ def inspect(folder: Path) -> dict[str, Any]:
         "chat_template": "own" if chat.has_own_template else "ChatML",
         "default_system": chat.default_system,
         "end_of_turn": [chat.tokenizer.id_to_token(index) for index in chat.eos_ids],
+        "packing": keeps_samples_apart(model),
         "architecture": architecture,
     }

@@ -97,13 +97,42 @@ def open_base(folder: Path, chat: ChatTokenizer, dtype: torch.dtype = torch.floa
     return model
 
 
+@torch.no_grad()
+def keeps_samples_apart(model: PreTrainedModel) -> bool:
+    """Whether what a row says first changes nothing for a sample behind it, told apart by positions that restart.
+
+    Raises:
+        ConfigError: the decoder takes no positions at all.
+    """
+    vocabulary = model.get_input_embeddings().num_embeddings
+    ids, positions = torch.arange(2, 12)[None] % vocabulary, (torch.arange(10) % 5)[None]
+    was_training, decoder = model.training, model.get_decoder()
+    try:
+        decoder.eval()
+        packed, alone = (
+            decoder(input_ids=ids[:, part], position_ids=positions[:, part], use_cache=False).last_hidden_state
+            for part in (slice(0, 10), slice(5, 10))
+        )
+    except TypeError as error:
+        raise ConfigError(f"model.base: its decoder cannot be told positions ({error})") from None
+    finally:
+        model.train(was_training)
+    return bool(torch.allclose(packed[:, 5:], alone, atol=1e-3 * float(alone.abs().max())))
+
+
 def build(config: TrainConfig, structure: PreTrainedConfig, chat: ChatTokenizer) -> PreTrainedModel:
-    """The model in fp32, whatever its file says; new weights, adapters' too, depend on the seed only."""
+    """The model in fp32, whatever its file says; new weights, adapters' too, depend on the seed only.
+
+    Raises:
+        ConfigError: the base cannot be opened, its rows cannot be packed, or it has no layers that adapters are for.
+    """
     torch.manual_seed(config.run.seed)
     if config.model.base is None:
         model = AutoModelForCausalLM.from_config(structure, dtype=torch.float32)
     else:
         model = open_base(Path(config.model.base), chat)
+        if config.data.packing and not keeps_samples_apart(model):
+            raise ConfigError("data.packing: the base does not keep samples of a row apart: set it to false")
     if config.model.lora is not None:
         from trainer.lora import add_adapters  # peft takes seconds to load
 
