@@ -1,10 +1,7 @@
 """The model folder, what `transformers` opens: always whole or not there, a LoRA's merged, its adapter beside it."""
 
 import copy
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +9,7 @@ from torch import distributed
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from trainer.appearing import appearing
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.loss import LanguageModelLoss
 
@@ -37,26 +35,6 @@ def export(model: LanguageModelLoss, chat: ChatTokenizer, folder: Path) -> None:
         with appearing(folder) as temporary:
             _save_model(model.model, weights, chat, temporary)
     distributed.barrier()
-
-
-@contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which then takes the name of `folder` at once, whole and forced to disk.
-
-    One that had the name is moved away first: half of it, while it is deleted, must not bear the name either.
-    """
-    temporary, old = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
-    for left_over in (temporary, old):
-        shutil.rmtree(left_over, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    yield temporary
-    for path in (*temporary.iterdir(), temporary):
-        _force_to_disk(path)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    _force_to_disk(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _save_model(
@@ -86,11 +64,3 @@ def _generation(trained: PreTrainedModel, ends: list[int]) -> GenerationConfig:
     except ValueError:
         return GenerationConfig(eos_token_id=ends, pad_token_id=settings.pad_token_id)
     return settings
-
-
-def _force_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
