@@ -43,6 +43,7 @@ def takes_varlen(model: PreTrainedModel) -> bool:
         bool(model._supports_flash_attn)
         and bool(model._supports_attention_backend)
         and width <= MAX_HEAD_DIM
+        and width % 8 == 0
         and getattr(settings, "attn_logit_softcapping", None) is None
         and not getattr(settings, "attention_dropout", 0.0)
         and not any(name.endswith("sinks") for name, _ in model.named_parameters())

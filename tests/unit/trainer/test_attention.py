@@ -150,6 +150,7 @@ def test_another_attention_is_told_nothing() -> None:
         ("GptOss", {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}),  # sinks
         ("Llama", {"attention_dropout": 0.1}),
         ("Llama", {"head_dim": 512}),
+        ("Llama", {"head_dim": 12}),  # the kernel wants multiples of eight
         ("Bloom", {}),  # a bias by distance
     ],
 )
