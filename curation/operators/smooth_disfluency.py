@@ -91,12 +91,12 @@ def smooth_texts(texts: Sequence[str], config: SmoothDisfluency, smoother: Smoot
 
 
 def _smoothed(texts: pl.DataFrame, config: SmoothDisfluency, smoother: Smoother | None) -> dict[int, list[ScoredEdit]]:
-    """The edits of texts by row; one without any sign of speech is not looked at."""
+    """The edits of texts by row. Rules look only at those with a sign of speech, a smoother at all."""
     rules = Rules.of(config)
     drafts: dict[int, Draft] = {}
     alone: dict[int, Edit] = {}
-    open_texts, met = texts, {}
-    for turn in range(MAX_PASSES):
+    open_texts = texts
+    for _ in range(MAX_PASSES):
         if open_texts.is_empty():
             break
         changed = []
@@ -104,8 +104,6 @@ def _smoothed(texts: pl.DataFrame, config: SmoothDisfluency, smoother: Smoother 
             if row not in drafts and (canonical := bare(text)) is not None:
                 alone |= {row: (0, len(text), canonical, "filler")} if _is_mended(text, canonical, config) else {}
                 continue
-            if turn == 0:
-                met[row] = text
             draft = drafts.setdefault(row, Draft(text))
             if _change(draft, rules, signs):
                 changed.append((row, draft.text))
@@ -114,7 +112,8 @@ def _smoothed(texts: pl.DataFrame, config: SmoothDisfluency, smoother: Smoother 
     if smoother is None:
         scored: dict[int, list[ScoredEdit]] = {row: [(*edit, None) for edit in edits] for row, edits in ruled.items()}
     else:
-        scored = smooth_together(met, ruled, smoother, rules.protect)
+        others = {row: text for row, text in texts.iter_rows() if row not in alone and bare(text) is None}
+        scored = smooth_together(others, ruled, smoother, rules.protect)
     return scored | {row: [(*edit, None)] for row, edit in alone.items()}
 
 

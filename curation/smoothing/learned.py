@@ -1,14 +1,14 @@
 """A trained smoother beside the rules: which of a text's characters go, once both have said what they think."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from curation.draft import Edit
 from curation.smoother import Logits, Smoother, decide, runs
-from curation.smoothing.repetitions import EMPHATIC, EMPHATIC_WORDS, REDUPLICATED, SOFTENED_WORDS
+from curation.smoothing.repetitions import EMPHATIC, EMPHATIC_WORDS, REDUPLICATED, SOFTENED_WORDS, Span
 
 ScoredEdit = tuple[int, int, str, str, float | None]
 """An edit, and how sure the smoother is of it; None where the rules decided alone."""
@@ -16,17 +16,32 @@ DOUBLES = re.compile(
     rf"([{''.join(sorted(REDUPLICATED | EMPHATIC))}])\1|({'|'.join(sorted(EMPHATIC_WORDS | SOFTENED_WORDS))})\2"
 )
 """What may be doubled on purpose."""
-NOT_SPEECH = re.compile(r"[A-Za-z0-9@./:_%+-]{2,}")
-"""Names, numbers and addresses are nothing that the smoother was taught to mend."""
+DOUBLED = 1.0
+"""How much surer the smoother must be that it is not."""
+NOT_SPEECH = re.compile(r"[A-Za-z0-9@./:_%+#—-]{2,}|[0-9]|[哈呵嘿嘻]{2,}")
+"""Names, numbers, addresses and laughter are nothing that the smoother was taught to mend."""
+ANSWER = re.compile(r"[^，,。！!？?、…\s]{1,5}[，,。！!？?]")
+"""是的，and 你好，at the beginning answer and greet, which somebody who tells a story does not."""
+CAREFUL = re.compile(
+    r"(\w{1,8})[，,、… ]{0,2}\1|[啊吧呀呢哦嘛啦呗哇的了](?=[，,。！!？?~～]|$)|[这那哪什][个么种些]的?|.?[0-9A-Za-z)）(（].?"
+)
+"""In texts in which the rules find no slip, these are none either: what is said twice, of which they know more; final
+particles; demonstratives; what stands at numbers and names."""
 PAUSES = "，,、… "
 MOST_FILLER = 3
 """Longer stretches that are not said again are what somebody took back."""
 
 
 def smooth_together(
-    texts: Mapping[int, str], ruled: Mapping[int, Sequence[Edit]], smoother: Smoother, protect: re.Pattern[str]
+    texts: Mapping[int, str],
+    ruled: Mapping[int, Sequence[Edit]],
+    smoother: Smoother,
+    protect: re.Pattern[str],
 ) -> dict[int, list[ScoredEdit]]:
-    """The edits of texts by row, of the rules and the smoother together; `protect`: what only rules may touch."""
+    """The edits of texts by row, of the rules and the smoother together.
+
+    `protect`: what only rules may touch.
+    """
     logits = smoother.logits(list(texts.values()))
     return {
         row: _together(text, ruled.get(row, ()), odds, protect)
@@ -35,19 +50,22 @@ def smooth_together(
 
 
 def _together(text: str, ruled: Sequence[Edit], odds: Logits, protect: re.Pattern[str]) -> list[ScoredEdit]:
-    votes, kept = np.zeros(len(text), dtype=bool), np.zeros(len(text), dtype=bool)
+    votes, against = np.zeros(len(text), dtype=bool), np.zeros(len(text), dtype=np.float32)
     fixed: list[ScoredEdit] = []
     for start, end, new, code in ruled:
         if new:
             fixed.append((start, end, new, code, None))
-            kept[start:end] = True
+            against[start:end] = np.inf
         else:
             votes[start:end] = True
-    for pattern in (protect, DOUBLES, NOT_SPEECH):
-        for match in pattern.finditer(text):
-            kept[match.start() : match.end()] = True
+    for match in DOUBLES.finditer(text):
+        against[match.start() : match.end()] += DOUBLED
+    for start, end in _kept(text, protect):
+        against[start:end] = np.inf
     spoken = any(code != "grammar" for *_, code in ruled)
-    gone = decide(odds, votes, kept, spoken=spoken)
+    for match in () if spoken else CAREFUL.finditer(text):
+        against[match.start() : match.end()] = np.inf
+    gone = decide(odds, votes, against, spoken=spoken)
     if not re.search(r"\w", "".join(character for character, goes in zip(text, gone, strict=True) if not goes)):
         gone = votes  # something was said
     codes = {start: code for start, _, new, code in ruled if not new}
@@ -56,6 +74,14 @@ def _together(text: str, ruled: Sequence[Edit], odds: Logits, protect: re.Patter
         for start, end in runs(gone)
     ]
     return sorted([*found, *fixed])
+
+
+def _kept(text: str, protect: re.Pattern[str]) -> Iterator[Span]:
+    """What only rules may touch."""
+    if (answer := ANSWER.match(text)) is not None:
+        yield answer.span()
+    for pattern in (protect, NOT_SPEECH):
+        yield from (match.span() for match in pattern.finditer(text) if match.end() > match.start())
 
 
 def _code(text: str, start: int, end: int) -> str:
