@@ -1,6 +1,7 @@
 """Structures trained by two real ranks: activations and positions from scratch, LoRA on a base; what is exported."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import date
@@ -19,6 +20,7 @@ from trainer.generate import load
 
 STEPS = 10
 SCRATCH = {"preset": "tiny", "hidden_size": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 800}
+LORA = {"lora": {"rank": 4, "dropout": 0.05}}
 IDS = torch.arange(5, 29).reshape(1, 24)
 
 
@@ -82,8 +84,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lora_run(base: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = {"base": str(base), "lora": {"rank": 4, "dropout": 0.05}}
-    return trained(tmp_path_factory.mktemp("lora"), manifest, model, peak_lr=2e-2)
+    return trained(tmp_path_factory.mktemp("lora"), manifest, LORA | {"base": str(base)}, peak_lr=2e-2)
 
 
 def test_lora_learns_and_tells_what_the_base_is(lora_run: Path) -> None:
@@ -122,6 +123,22 @@ def test_what_lora_does_not_touch_is_the_bases_bit_by_bit(lora_run: Path, base: 
     assert before.keys() == after.keys()
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert same == {name for name in before if "_proj" not in name}
+
+
+def test_a_lora_that_lost_its_last_step_learns_it_again_as_it_was(
+    lora_run: Path, base: Path, manifest: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(lora_run, tmp_path / "run"))
+    for name in ("model", "adapter", f"checkpoints/step-{STEPS}"):
+        shutil.rmtree(run / name)
+    (run / "result.json").unlink()
+    trained(tmp_path, manifest, LORA | {"base": str(base)}, peak_lr=2e-2)
+    events = [event["message"] for event in lines(run, "events.jsonl")]
+    assert f"resumed at step {STEPS - 1}" in events
+    first, again = ([line["loss"] for line in lines(folder, "metrics.jsonl")] for folder in (lora_run, run))
+    assert again == pytest.approx(first, abs=1e-5)
+    weights = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (lora_run, run)]
+    assert all(torch.allclose(tensor, weights[1][name], atol=1e-5) for name, tensor in weights[0].items())
 
 
 @pytest.mark.parametrize(
