@@ -21,6 +21,7 @@ from app.downloads import router as downloads
 from app.files.routes import router as files
 from app.filters.reward_routes import router as reward_models
 from app.filters.routes import router as filters
+from app.filters.smoother_routes import router as smoothers
 from app.keys.routes import router as keys
 from app.last_used import last_used, written_regularly
 from app.lexicons.match import router as matching
@@ -68,6 +69,7 @@ def create_app() -> FastAPI:
         matching,
         filters,
         reward_models,
+        smoothers,
         training,
         keys,
         work,

@@ -159,7 +159,7 @@ class LearnedFilter(Base):
     __tablename__ = "learned_filters"
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
-    """classifier or reward_model"""
+    """classifier, smoother or reward_model"""
     name: Mapped[str]
     file_id: Mapped[str] = mapped_column(ForeignKey("files.id"), index=True)
     request: Mapped[Json] = mapped_column(default=dict)

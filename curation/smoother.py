@@ -6,7 +6,8 @@ A network gives each character the odds of being left out. It decides together w
   all but certain of something.
 - In the others a character goes where the network's odds and the rules' vote together say so. So where it is sure it
   overrules them, and where it is not they decide.
-- What may be doubled on purpose (天天, 看看) takes more to go; names, numbers and answers go only where the rules say so.
+- What may be doubled on purpose (天天, 看看) takes more to go; names, numbers and answers go only where the rules say
+  so.
 
 An artefact is a folder of arrays and `smoother.json`; its digest is over all, without times or places.
 """

@@ -1,10 +1,11 @@
-"""Training of learned filters: in a child process, since native code may crash and must be stoppable.
+"""Training of classifiers and smoothers: in a child process, since native code may crash and must be stoppable.
 
-The child (`python -m worker.learning REQUEST`) reads label segments, writes the artefact, and puts a user's mistake
-into `error`. It sees no database. Killed anywhere, the work is done again and gives the same artefact.
+The child (`python -m worker.learning REQUEST`) reads segments of labels or pairs, writes the artefact, and puts a
+user's mistake into `error`. It sees no database. Killed anywhere, the work is done again and gives the same artefact.
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -17,23 +18,24 @@ from sqlalchemy.orm import Session
 from app.crash import crash_point
 from app.db import writing
 from app.filters.artefacts import pack
+from app.filters.repository import SMOOTHER
 from app.models import File, LearnedFilter, RawSegment, Work
 from app.process import kill_group, start
 from app.queue import add_nudge
 from app.store import get_store
-from curation.classifier import read_description
-from curation.classifier_training import labelled_texts, train_classifier
 from curation.errors import CurationError
 from curation.segments import write_json
 from worker.curating import CannotBeDoneError, scratch
 from worker.leases import Lease, LeaseLostError, finish, give_back
 
 POLL_S = 0.2
-FEW_HELD_OUT = 30
+FEW_HELD_OUT, FEW_PAIRS_HELD_OUT = 30, 100
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""A smoother's matrices are small: threads would only wait for each other."""
 
 
 def learn(lease: Lease, lost: threading.Event) -> None:
-    """Trains a filter from its file's labels, once the file is processed, and publishes it."""
+    """Trains a filter from its file, once that is processed, and publishes it."""
     with writing() as session:
         row = session.get_one(LearnedFilter, lease.subject)
         file = session.get_one(File, row.file_id)
@@ -50,7 +52,7 @@ def learn(lease: Lease, lost: threading.Event) -> None:
     store = get_store()
     with scratch() as folder:
         paths = [str(store.path(sha256)) for sha256 in segments]
-        described = _train(folder, {"segments": paths, **row.request}, lost)
+        described = _train(folder, {"kind": row.kind, "segments": paths, **row.request}, lost)
         blob = pack(folder / "artefact", folder)
     crash_point("learn_artefact_stored")
     with writing() as session:
@@ -60,7 +62,7 @@ def learn(lease: Lease, lost: threading.Event) -> None:
         row.digest = described["digest"]
         row.artefact_sha256 = blob.sha256
         row.metrics = described["metrics"]
-        row.warnings = _warnings(described["metrics"])
+        row.warnings = _warnings(row.kind, described["metrics"])
         row.finished_at = time.time()
         crash_point("learn_before_commit")
     crash_point("learn_committed")
@@ -87,11 +89,12 @@ def _train(folder: Path, request: dict[str, Any], lost: threading.Event) -> dict
     """Trains in a child and waits for it.
 
     Raises:
-        CannotBeDoneError: the labels or settings are no good.
+        CannotBeDoneError: the file's records or the settings are no good.
         LeaseLostError: somebody else does it now, or it was cancelled; the child is gone.
     """
     write_json({**request, "out": str(folder / "artefact")}, folder / "request.json")
-    child = start([sys.executable, "-m", "worker.learning", str(folder / "request.json")])
+    command = [sys.executable, "-m", "worker.learning", str(folder / "request.json")]
+    child = start(command, env={**os.environ, **ONE_THREAD})
     try:
         while child.poll() is None:
             if lost.wait(POLL_S):
@@ -103,11 +106,14 @@ def _train(folder: Path, request: dict[str, Any], lost: threading.Event) -> dict
         raise CannotBeDoneError((folder / "error").read_text("utf-8"))
     if child.returncode != 0:
         raise ChildProcessError(f"the training process ended with status {child.returncode}")
-    return read_description(folder / "artefact")
+    described: dict[str, Any] = json.loads((folder / "described.json").read_bytes())
+    return described
 
 
-def _warnings(metrics: dict[str, Any]) -> list[str]:
+def _warnings(kind: str, metrics: dict[str, Any]) -> list[str]:
     """What users should know before they trust the numbers."""
+    if kind == SMOOTHER:
+        return _warnings_of_smoother(metrics)
     found = []
     if few := sorted(label for label, one in metrics["per_label"].items() if one["support"] < FEW_HELD_OUT):
         found.append(f"fewer than {FEW_HELD_OUT} texts held out of {', '.join(few[:5])}: its figures are rough")
@@ -119,15 +125,29 @@ def _warnings(metrics: dict[str, Any]) -> list[str]:
     return found
 
 
+def _warnings_of_smoother(metrics: dict[str, Any]) -> list[str]:
+    found = []
+    if metrics["counts"]["holdout"] < FEW_PAIRS_HELD_OUT:
+        found.append(f"fewer than {FEW_PAIRS_HELD_OUT} pairs held out: the figures are rough")
+    if metrics["f05"] <= metrics["rules_alone"]["f05"]:
+        found.append("it smooths the pairs held out no better than the rules alone: train it on more pairs")
+    return found
+
+
 def _main(request_path: Path) -> None:
     request = json.loads(request_path.read_bytes())
+    settings = {"holdout": request["holdout"], "hyperparameters": request["hyperparameters"]}
+    segments, out = list(map(Path, request["segments"])), Path(request["out"])
     try:
-        train_classifier(
-            labelled_texts(map(Path, request["segments"])),
-            Path(request["out"]),
-            holdout=request["holdout"],
-            hyperparameters=request["hyperparameters"],
-        )
+        if request["kind"] == SMOOTHER:
+            from curation.smoother_training import spoken_and_written, train_smoother
+
+            described = train_smoother(spoken_and_written(segments), out, **settings)
+        else:
+            from curation.classifier_training import labelled_texts, train_classifier
+
+            described = train_classifier(labelled_texts(segments), out, **settings)
+        write_json(described, request_path.with_name("described.json"))
     except CurationError as error:
         request_path.with_name("error").write_text(str(error), "utf-8")
 
