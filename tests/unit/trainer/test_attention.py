@@ -13,6 +13,8 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._dynamo.testing import CompileCounter
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -54,10 +56,10 @@ def reference(
     return torch.cat(parts)
 
 
-def made(family: str, settings: dict[str, Any]) -> PreTrainedModel:
+def made(family: str, settings: dict[str, Any], dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     torch.manual_seed(0)
     structure = getattr(transformers, f"{family}Config")(**{**SIZES, **settings})
-    return AutoModelForCausalLM.from_config(structure, dtype=torch.float32)
+    return AutoModelForCausalLM.from_config(structure, dtype=dtype)
 
 
 def packed_rows() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -82,6 +84,51 @@ def test_losses_and_gradients_are_those_of_masked_rows(family: str, settings: di
         assert (one.grad is None) == (other.grad is None)
         if one.grad is not None and other.grad is not None:
             assert torch.allclose(one.grad, other.grad, atol=1e-3 * float(one.grad.abs().max()) + 1e-7), name
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_torchs_own_kernel_takes_what_it_is_given_and_gives_gradients(window: int | None) -> None:
+    """Its shapes and options, without its numbers, which only a GPU gives."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    with FakeTensorMode():
+        loss = LanguageModelLoss(made("Mistral", {"sliding_window": window}, torch.bfloat16))
+        use_kernel(loss.model, varlen_attn)
+        ids = torch.zeros(2, 20, dtype=torch.long)
+        losses = loss(ids, ids, ids, num_targets=12, num_samples=5)
+        assert losses.shape == (2,)
+        losses.sum().backward()
+        assert loss.model.model.layers[0].self_attn.q_proj.weight.grad is not None
+
+
+def test_a_block_compiles_as_one_graph_whatever_the_number_of_samples() -> None:
+    @torch.library.custom_op("talkmill_test::attend", mutates_args=())
+    def attend(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bounds: torch.Tensor, longest: int
+    ) -> torch.Tensor:
+        return reference(
+            query, key, value, bounds, bounds, longest, longest, scale=8**-0.5, window_size=(-1, 0), enable_gqa=True
+        )
+
+    attend.register_fake(lambda query, *_: torch.empty_like(query))
+
+    def kernel(
+        query: Any, key: Any, value: Any, bounds: Any, _: Any, longest: int, *__: Any, **___: Any
+    ) -> torch.Tensor:
+        return attend(query, key, value, bounds, longest)
+
+    loss = LanguageModelLoss(made("Llama", {}))
+    rows = [torch.arange(20).remainder(length).reshape(1, 20).expand(2, -1) for length in (20, 7, 4, 2)]
+    use_kernel(loss.model, reference)
+    expected = [loss(positions + 5, positions, positions + 5).detach() for positions in rows]
+    use_kernel(loss.model, kernel)
+    counter = CompileCounter()
+    for block in loss.model.model.layers:
+        block.forward = torch.compile(block.forward, fullgraph=True, backend=counter)
+    with torch.no_grad():
+        for positions, losses in zip(rows, expected, strict=True):
+            assert torch.allclose(loss(positions + 5, positions, positions + 5), losses, atol=1e-4)
+    assert counter.frame_count <= 2, "once for each block at most"
 
 
 def test_each_block_is_told_the_same_bounds_computed_once() -> None:
