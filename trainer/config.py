@@ -66,6 +66,8 @@ class Scratch(Settings):
         sizes = self.sizes
         if sizes["hidden_size"] % sizes["num_heads"] or sizes["num_heads"] % sizes["num_kv_heads"]:
             raise ValueError("num_heads must divide hidden_size, and num_kv_heads must divide num_heads")
+        if self.position == "rope" and sizes["hidden_size"] // sizes["num_heads"] % 2:
+            raise ValueError("rope turns pairs of numbers: hidden_size must be an even multiple of num_heads")
         return self
 
     @property

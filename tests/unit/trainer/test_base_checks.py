@@ -141,3 +141,10 @@ def test_longer_rows_are_no_error_where_positions_have_no_end(tmp_path: Path) ->
     (tmp_path / "config.json").write_text(json.dumps({**settings, "model_type": "llama"}))
     with pytest.raises(ConfigError, match="make 4096 tokens, the base knows 2048 positions"):
         check_base(tmp_path, 4096)
+
+
+def test_rope_wants_heads_of_an_even_width_and_alibi_does_not() -> None:
+    odd = {"hidden_size": 40, "num_heads": 8, "num_kv_heads": 2}
+    with pytest.raises(ConfigError, match="even multiple of num_heads"):
+        parse_config({"model": {"scratch": odd}, "data": {"version": "m"}})
+    parse_config({"model": {"scratch": {**odd, "position": "alibi"}}, "data": {"version": "m"}})
