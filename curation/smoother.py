@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from curation.classifier import description_digest
+from curation.draft import Edit
 from curation.errors import CurationError
 from curation.segments import file_sha256
 
@@ -43,6 +43,10 @@ CERTAIN = 3.2
 """Logit that one character must have before a text is touched in which the rules find nothing: 96 %."""
 
 Logits = npt.NDArray[np.float32]
+Votes = npt.NDArray[np.uint8]
+"""What the rules say of each character of a text: 0 for those that stay, else the number of the code."""
+CODES = ("filler", "repetition", "repair", "grammar")
+"""From 1."""
 
 
 @dataclass(frozen=True)
@@ -81,46 +85,53 @@ class Smoother:
                 raise CurationError(f"{folder / name} is not what {DESCRIPTION} describes: train the smoother again")
         return cls({name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS})
 
-    def logits(self, texts: Sequence[str] | pl.Series) -> list[Logits]:
-        """Of each character of each text the logit of leaving it out; the same whatever else is asked."""
+    def logits(self, texts: Sequence[str], votes: Sequence[Votes]) -> list[Logits]:
+        """Of each character of each text the logit of leaving it out, given what the rules say of it; the same whatever
+        else is asked.
+        """
         found: list[Logits] = []
-        chunk: list[str] = []
-        num_chars = 0
-        for text in texts:
-            chunk.append(text)
+        first = num_chars = 0
+        for index, text in enumerate(texts):
             num_chars += len(text)
-            if num_chars >= CHUNK_CHARS:
-                found += self._of_chunk(chunk)
-                chunk, num_chars = [], 0
-        return found + self._of_chunk(chunk)
+            if num_chars >= CHUNK_CHARS or index == len(texts) - 1:
+                found += self._of_chunk(texts[first : index + 1], votes[first : index + 1])
+                first, num_chars = index + 1, 0
+        return found
 
-    def _of_chunk(self, texts: Sequence[str]) -> list[Logits]:
+    def _of_chunk(self, texts: Sequence[str], votes: Sequence[Votes]) -> list[Logits]:
         from curation.smoother_network import run, table_rows
         from curation.smoother_reading import read
 
-        if not texts:
-            return []
         seen, arrays = read(texts), self._arrays
         logits = run(
             arrays["table"], arrays["recurrent"], arrays["recurrent_bias"], arrays["out"], arrays["wide"],
-            table_rows(seen, arrays["characters"]), seen.again, seen.wide, seen.begins,
+            table_rows(seen, arrays["characters"], np.concatenate(votes)), seen.again, seen.wide, seen.begins,
         )  # fmt: skip
         return np.split(logits, seen.begins[1:-1])
 
 
 def decide(
-    logits: Logits, votes: npt.NDArray[np.bool_], against: npt.NDArray[np.float32], *, spoken: bool
+    logits: Logits, voted: npt.NDArray[np.bool_], against: npt.NDArray[np.float32], *, spoken: bool
 ) -> npt.NDArray[np.bool_]:
     """Which characters of a text go.
 
-    `votes`: those that the rules leave out; `against`: what speaks for leaving each of the others where it is;
+    `voted`: those that the rules leave out; `against`: what speaks for leaving each of the others where it is;
     `spoken`: whether the rules find a slip.
     """
-    alone = logits - np.where(votes, np.float32(0), against)
+    alone = logits - np.where(voted, np.float32(0), against)
     if not spoken and alone.max(initial=-np.inf) < CERTAIN:
-        return votes
-    together: npt.NDArray[np.bool_] = alone > np.where(votes, np.float32(-FOR), np.float32(AGAINST))
+        return voted
+    together: npt.NDArray[np.bool_] = alone > np.where(voted, np.float32(-FOR), np.float32(AGAINST))
     return together
+
+
+def votes_of(text: str, ruled: Sequence[Edit]) -> Votes:
+    """What edits of rules say of the characters of a text; those of what is replaced say nothing."""
+    votes = np.zeros(len(text), dtype=np.uint8)
+    for start, end, new, code in ruled:
+        if not new:
+            votes[start:end] = 1 + CODES.index(code)
+    return votes
 
 
 def runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:

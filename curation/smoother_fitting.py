@@ -30,6 +30,8 @@ class Examples:
     """Texts with what is to be left out of them."""
 
     seen: Seen
+    votes: npt.NDArray[np.uint8]
+    """What the rules say of each character."""
     left_out: npt.NDArray[np.uint8]
     """Of each character."""
     weights: Floats
@@ -52,7 +54,7 @@ def fit(
     rng = np.random.Generator(np.random.PCG64(seed))
     seen = examples.seen
     characters = _common(seen.points)
-    rows = table_rows(seen, characters)
+    rows = table_rows(seen, characters, examples.votes)
     counts = np.zeros(1 << WIDE_BITS, dtype=np.int64)
     features = seen.wide.copy()
     _count(features, counts)

@@ -1,9 +1,9 @@
 """The network of a smoother: one layer of gated recurrent units in each direction, and a linear part beside it.
 
-Each character's input is a sum of rows of one table (character, part of speech, kind of repeat, distances at which it
-stands again). The units of both directions and the weights of hashed features add up to one number: the logit of
-leaving the character out. Gated recurrent units are those of Cho et al., 2014, in the form that keeps the reset gate
-behind the product with the state.
+Each character's input is a sum of rows of one table (character, part of speech, kind of repeat, what the rules say of
+it, distances at which it stands again). The units of both directions and the weights of hashed features add up to one
+number: the logit of leaving the character out. Gated recurrent units are those of Cho et al., 2014, in the form that
+keeps the reset gate behind the product with the state.
 
 Training runs in batches through numpy's matrix products; asked, the table is multiplied with the units' input weights
 once, and compiled code reads text by text, so that the answer does not depend on what else is asked.
@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.compiled import compiled
+from curation.smoother import CODES
 from curation.smoother_reading import NUM_DISTANCES, REPEAT_BITS, SHAPES, Rows, Seen
 
 Floats = npt.NDArray[np.float32]
 NUM_BITS = 2 * NUM_DISTANCES
+NUM_VOTES = 1 + len(CODES)
 UNKNOWN_CHARACTER = 0
 
 
@@ -28,7 +30,7 @@ class Parameters:
     """What is learned; gradients have the same form."""
 
     table: Floats
-    """Rows × inputs: unknown and known characters, shapes, repeats, bits."""
+    """Rows × inputs: unknown and known characters, shapes, repeats, votes, bits."""
     into: Floats
     """Directions × inputs × (reset, update, candidate)."""
     bias: Floats
@@ -45,7 +47,7 @@ class Parameters:
         def normal(*shape: int, scale: float) -> Floats:
             return (rng.standard_normal(shape) * scale).astype(np.float32)
 
-        rows = 1 + num_characters + SHAPES + (1 << REPEAT_BITS) + NUM_BITS
+        rows = 1 + num_characters + SHAPES + (1 << REPEAT_BITS) + NUM_VOTES + NUM_BITS
         return cls(
             normal(rows, inputs, scale=0.3),
             normal(2, inputs, 3 * units, scale=inputs**-0.5),
@@ -62,13 +64,15 @@ class Parameters:
         return [getattr(self, name.name) for name in fields(self)]
 
 
-def table_rows(seen: Seen, characters: npt.NDArray[np.uint32]) -> Rows:
-    """The three rows of each character; `characters`: those that are known, rising."""
+def table_rows(seen: Seen, characters: npt.NDArray[np.uint32], votes: npt.NDArray[np.uint8]) -> Rows:
+    """The four rows of each character; `characters`: those that are known, rising; `votes`: below NUM_VOTES."""
     at = np.searchsorted(characters, seen.points).clip(max=max(0, len(characters) - 1))
     known = characters[at] == seen.points if len(characters) else np.zeros(len(at), dtype=bool)
     first = 1 + len(characters)
-    rows = np.stack([np.where(known, at + 1, UNKNOWN_CHARACTER), first + seen.shapes, first + SHAPES + seen.repeats], 1)
-    return rows.astype(np.int32)
+    own = np.where(known, at + 1, UNKNOWN_CHARACTER)
+    repeats = first + SHAPES + seen.repeats
+    said = first + SHAPES + (1 << REPEAT_BITS) + votes.astype(np.int64)
+    return np.stack([own, first + seen.shapes, repeats, said], 1).astype(np.int32)
 
 
 def bit_rows(parameters: Parameters) -> Floats:
@@ -94,7 +98,7 @@ class Batch:
 def forward(parameters: Parameters, batch: Batch, dropped: Floats, dropped_out: Floats) -> tuple[Floats, "Passed"]:
     """The units' part of the logits, time × texts, without the bias. `dropped`: factors of inputs and of units."""
     rows = batch.rows
-    inputs = parameters.table[rows[..., 0]] + parameters.table[rows[..., 1]] + parameters.table[rows[..., 2]]
+    inputs = parameters.table[rows].sum(2)
     inputs = (inputs + batch.bits @ bit_rows(parameters)) * dropped
     steps, texts, _ = inputs.shape
     units = parameters.recurrent.shape[1]
@@ -149,7 +153,7 @@ def backward(
         of_inputs += into @ parameters.into[way].T
     of_inputs *= dropped * batch.mask[..., None]
     width = of_inputs.shape[2]
-    _scatter(made.table, batch.rows.reshape(-1, 3), of_inputs.reshape(-1, width))
+    _scatter(made.table, batch.rows.reshape(-1, batch.rows.shape[-1]), of_inputs.reshape(-1, width))
     made.table[-NUM_BITS:] += batch.bits.reshape(-1, NUM_BITS).T @ of_inputs.reshape(-1, width)
     return made
 
@@ -239,10 +243,10 @@ def run(  # noqa: PLR0912  (in one piece: calls in its innermost loop would cost
             state[:] = 0
             for step in range(end - begin):
                 at = begin + step if way == 0 else end - 1 - step
-                a, b, c = table[rows[at, 0]], table[rows[at, 1]], table[rows[at, 2]]
+                a, b, c, d = table[rows[at, 0]], table[rows[at, 1]], table[rows[at, 2]], table[rows[at, 3]]
                 shift = way * width
                 for gate in range(width):
-                    into[gate] = a[shift + gate] + b[shift + gate] + c[shift + gate]
+                    into[gate] = (a[shift + gate] + b[shift + gate]) + (c[shift + gate] + d[shift + gate])
                     gates[gate] = 0
                 bits = again[at]
                 bit = 0
@@ -252,12 +256,17 @@ def run(  # noqa: PLR0912  (in one piece: calls in its innermost loop would cost
                             into[gate] += table[first_bit + bit, shift + gate]
                     bits >>= np.uint32(1)
                     bit += 1
-                for unit in range(0, units, 4):
+                for unit in range(0, units, 8):
                     s0, s1, s2, s3 = state[unit], state[unit + 1], state[unit + 2], state[unit + 3]
+                    s4, s5, s6, s7 = state[unit + 4], state[unit + 5], state[unit + 6], state[unit + 7]
                     w0, w1 = recurrent[way, unit], recurrent[way, unit + 1]
                     w2, w3 = recurrent[way, unit + 2], recurrent[way, unit + 3]
+                    w4, w5 = recurrent[way, unit + 4], recurrent[way, unit + 5]
+                    w6, w7 = recurrent[way, unit + 6], recurrent[way, unit + 7]
                     for gate in range(width):
-                        gates[gate] += (s0 * w0[gate] + s1 * w1[gate]) + (s2 * w2[gate] + s3 * w3[gate])
+                        low = (s0 * w0[gate] + s1 * w1[gate]) + (s2 * w2[gate] + s3 * w3[gate])
+                        high = (s4 * w4[gate] + s5 * w5[gate]) + (s6 * w6[gate] + s7 * w7[gate])
+                        gates[gate] += low + high
                 total = np.float32(0)
                 for unit in range(units):
                     reset = _gate(into[unit] + gates[unit])

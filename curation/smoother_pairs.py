@@ -27,7 +27,7 @@ MAX_CHARS = 1_000
 OPENING, ADDED, REPLACED = 0.5, 1.2, 1.7
 """Costs of an alignment: of each place where something is left out, of a character added, of one replaced; one left out
 costs 1."""
-REWRITTEN_WEIGHT, MADE_WEIGHT, FLUENT_WEIGHT = 0.3, 0.3, 0.3
+REWRITTEN_WEIGHT, MADE_WEIGHT, FLUENT_WEIGHT = 0.3, 0.3, 0.05
 """How much examples teach: pairs in which more was changed than left out; text made spoken; fluent text."""
 MADE_ROUNDS = 2
 LEAST_FILLERS, LONGEST_FILLER = 4, 5

@@ -16,13 +16,13 @@ from curation.errors import CurationError
 from curation.mixer import apply_edits
 from curation.operators.smooth_disfluency import SmoothDisfluency, smooth_texts
 from curation.segments import file_sha256, write_json
-from curation.smoother import ARRAYS, DESCRIPTION, FORMAT, PREPARATION, Smoother, arrays_of
+from curation.smoother import ARRAYS, DESCRIPTION, FORMAT, PREPARATION, Smoother, arrays_of, votes_of
 from curation.smoother_metrics import measure
 from curation.smoother_pairs import MIN_PAIRS, Pair, examples, read_pairs, split_off
 
 READINGS = 200_000
 """By default examples are passed over until so many were read, but within EPOCHS."""
-EPOCHS = (10, 40)
+EPOCHS = (12, 40)
 
 
 class SmootherSettings(BaseModel):
@@ -30,10 +30,10 @@ class SmootherSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     epochs: int | None = Field(default=None, ge=1, le=100)
-    """Passes over the examples; by default 10, and up to 40 where pairs are few."""
+    """Passes over the examples; by default 12, and up to 40 where pairs are few."""
     inputs: int = Field(default=48, ge=4, le=128)
     """Size of what is known of a character."""
-    units: int = Field(default=64, ge=8, le=128, multiple_of=4)
+    units: int = Field(default=56, ge=8, le=128, multiple_of=8)
     """Units of the network in each direction."""
     seed: int = Field(default=0, ge=0)
 
@@ -133,8 +133,12 @@ def _learned(train: Sequence[Pair], settings: SmootherSettings, tell: Progress) 
         raise CurationError("holdout: too few pairs are left to learn from")
     given = list(examples(train, settings.seed))
     epochs = settings.epochs or min(EPOCHS[1], max(EPOCHS[0], round(READINGS / len(given))))
+    texts = [example.text for example in given]
+    ruled = smooth_texts(texts, SmoothDisfluency(), None)
+    votes = [votes_of(text, [edit[:4] for edit in edits]) for text, edits in zip(texts, ruled, strict=True)]
     taught = Examples(
-        read([example.text for example in given]),
+        read(texts),
+        np.concatenate(votes),
         np.concatenate([example.left_out for example in given]).astype(np.uint8),
         np.array([example.weight for example in given], dtype=np.float32),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.draft import Edit
-from curation.smoother import Logits, Smoother, decide, runs
+from curation.smoother import Logits, Smoother, Votes, decide, runs, votes_of
 from curation.smoothing.repetitions import EMPHATIC, EMPHATIC_WORDS, REDUPLICATED, SOFTENED_WORDS, Span
 
 ScoredEdit = tuple[int, int, str, str, float | None]
@@ -42,22 +42,23 @@ def smooth_together(
 
     `protect`: what only rules may touch.
     """
-    logits = smoother.logits(list(texts.values()))
+    votes = [votes_of(text, ruled.get(row, ())) for row, text in texts.items()]
+    logits = smoother.logits(list(texts.values()), votes)
     return {
-        row: _together(text, ruled.get(row, ()), odds, protect)
-        for (row, text), odds in zip(texts.items(), logits, strict=True)
+        row: _together(text, ruled.get(row, ()), mine, odds, protect)
+        for (row, text), mine, odds in zip(texts.items(), votes, logits, strict=True)
     }
 
 
-def _together(text: str, ruled: Sequence[Edit], odds: Logits, protect: re.Pattern[str]) -> list[ScoredEdit]:
-    votes, against = np.zeros(len(text), dtype=bool), np.zeros(len(text), dtype=np.float32)
+def _together(
+    text: str, ruled: Sequence[Edit], votes: Votes, odds: Logits, protect: re.Pattern[str]
+) -> list[ScoredEdit]:
+    voted, against = votes > 0, np.zeros(len(text), dtype=np.float32)
     fixed: list[ScoredEdit] = []
     for start, end, new, code in ruled:
         if new:
             fixed.append((start, end, new, code, None))
             against[start:end] = np.inf
-        else:
-            votes[start:end] = True
     for match in DOUBLES.finditer(text):
         against[match.start() : match.end()] += DOUBLED
     for start, end in _kept(text, protect):
@@ -65,12 +66,12 @@ def _together(text: str, ruled: Sequence[Edit], odds: Logits, protect: re.Patter
     spoken = any(code != "grammar" for *_, code in ruled)
     for match in () if spoken else CAREFUL.finditer(text):
         against[match.start() : match.end()] = np.inf
-    gone = decide(odds, votes, against, spoken=spoken)
+    gone = decide(odds, voted, against, spoken=spoken)
     if not re.search(r"\w", "".join(character for character, goes in zip(text, gone, strict=True) if not goes)):
-        gone = votes  # something was said
+        gone = voted  # something was said
     codes = {start: code for start, _, new, code in ruled if not new}
     found = [
-        (start, end, "", codes.get(start) or _code(text, start, end), _score(odds[start:end], votes[start:end]))
+        (start, end, "", codes.get(start) or _code(text, start, end), _score(odds[start:end], voted[start:end]))
         for start, end in runs(gone)
     ]
     return sorted([*found, *fixed])
@@ -92,5 +93,5 @@ def _code(text: str, start: int, end: int) -> str:
     return "filler" if len(said) <= MOST_FILLER else "repair"
 
 
-def _score(odds: Logits, votes: npt.NDArray[np.bool_]) -> float | None:
-    return None if votes.all() else float(1 / (1 + np.exp(-odds.min())))
+def _score(odds: Logits, voted: npt.NDArray[np.bool_]) -> float | None:
+    return None if voted.all() else float(1 / (1 + np.exp(-odds.min())))

@@ -15,7 +15,7 @@ def _pairs() -> list[dict[str, str]]:
     return [{"spoken": f"呃{text}", "written": text.replace("哈", "")} for text in texts]
 
 
-def test_a_version_is_smoothed_by_a_smoother_from_uploaded_pairs(stack: RunningStack, tmp_path: object) -> None:
+def test_a_version_is_smoothed_by_a_smoother_from_uploaded_pairs(stack: RunningStack) -> None:
     content = "\n".join(json.dumps(pair, ensure_ascii=False) for pair in _pairs()).encode()
     uploaded = stack.http.post("/files", files={"file": ("pairs.jsonl", content)}, data={"purpose": "pairs"})
     file = uploaded.json()["id"]

@@ -137,7 +137,8 @@ def test_gradients_are_those_of_the_loss() -> None:
     parameters = Parameters.drawn(len(characters), 4, 4, rng)
     parameters.bias += rng.standard_normal(parameters.bias.shape).astype(np.float32) * 0.1
     parameters.recurrent_bias += rng.standard_normal(parameters.recurrent_bias.shape).astype(np.float32) * 0.1
-    batch = Batch(table_rows(seen, characters), seen.again, seen.begins[:-1], seen.begins[1:])
+    votes = rng.integers(0, 5, len(seen.points)).astype(np.uint8)
+    batch = Batch(table_rows(seen, characters, votes), seen.again, seen.begins[:-1], seen.begins[1:])
     factors = np.ones((3, 4), dtype=np.float32), np.ones((3, 8), dtype=np.float32)
     slopes = rng.standard_normal(batch.mask.shape).astype(np.float32) * batch.mask
 
@@ -164,7 +165,7 @@ def test_asked_the_network_says_what_it_was_trained_to_say() -> None:
     parameters = Parameters.drawn(len(characters), 8, 8, rng)
     parameters.bias += 0.3
     learned = Learned(parameters, characters, np.zeros(1 << WIDE_BITS, dtype=np.float32))
-    rows = table_rows(seen, characters)
+    rows = table_rows(seen, characters, rng.integers(0, 5, len(seen.points)).astype(np.uint8))
     batch = Batch(rows, seen.again, seen.begins[:-1], seen.begins[1:])
     ones = np.ones((4, 8), dtype=np.float32), np.ones((4, 16), dtype=np.float32)
     logits = forward(parameters, batch, *ones)[0] + parameters.out[-1]
@@ -180,9 +181,10 @@ def test_asked_the_network_says_what_it_was_trained_to_say() -> None:
 def test_what_else_is_asked_changes_nothing(folder: Path) -> None:
     smoother = Smoother.load(folder)
     texts = [spoken for spoken, _ in PAIRS] + ["", "谢谢谢谢", "I I want 3 个"]
-    together = smoother.logits(texts)
+    votes = [np.zeros(len(text), dtype=np.uint8) for text in texts]
+    together = smoother.logits(texts, votes)
     for text, logits in list(zip(texts, together, strict=True))[::17]:
-        (alone,) = smoother.logits([text])
+        (alone,) = smoother.logits([text], [np.zeros(len(text), dtype=np.uint8)])
         np.testing.assert_array_equal(alone, logits)
 
 
