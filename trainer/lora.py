@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
@@ -77,9 +78,24 @@ def _targets(model: PreTrainedModel, lora: Lora) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
     }
+    linear = {name for name in linear if not _means_experts(model, name)}
+    if not linear:
+        raise ConfigError("model.lora: the base has no linear layers to put adapters beside")
     wanted = linear if lora.targets == "all-linear" else set(lora.targets)
     if unknown := sorted(wanted - linear):
-        raise ConfigError(
-            f"model.lora.targets: no linear layer is called {unknown[0]}; there are {', '.join(sorted(linear))}"
-        )
+        raise ConfigError(f"model.lora.targets: no linear layer is called {unknown[0]}; there are {_listed(linear)}")
     return sorted(wanted)
+
+
+def _means_experts(model: PreTrainedModel, name: str) -> bool:
+    """Whether peft takes a name for that of the matrices of all experts, which are one tensor and no layer."""
+    config = LoraConfig(target_modules=[name])
+    try:
+        convert_peft_config_for_transformers(config, model, None)
+    except ValueError:  # for the name of one half of such a tensor
+        return True
+    return name not in config.target_modules
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))

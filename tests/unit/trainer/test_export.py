@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from tiny_base import make_tiny_base
 from torch import distributed
@@ -17,12 +18,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from trainer.appearing import appearing
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
-from trainer.config import parse_config
+from trainer.config import ConfigError, Lora, parse_config
 from trainer.export import export
+from trainer.lora import add_adapters
 from trainer.loss import LanguageModelLoss
 from trainer.model import build, load_structure
 
 IDS = torch.arange(5, 25)[None]
+DEEPSEEK = {
+    "intermediate_size": 48, "moe_intermediate_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1,
+    "topk_group": 1, "first_k_dense_replace": 1, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4,
+}  # fmt: skip
 SCRATCH = {"preset": "tiny", "hidden_size": 32, "num_layers": 2, "num_heads": 4}
 
 
@@ -132,6 +139,42 @@ def test_a_lora_on_a_base_that_got_new_marks_is_merged_and_its_adapter_brings_th
     adapted = PeftModel.from_pretrained(grown, tmp_path / "adapter").eval()
     with torch.no_grad():
         assert torch.allclose(adapted(IDS).logits, loss.model.eval()(IDS).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "num_adapted"),
+    [
+        ("GPTNeoX", {"intermediate_size": 64}, 2 * 4),  # layers with biases
+        ("Phi3", {"intermediate_size": 64}, 2 * 4),
+        (
+            "DeepseekV3",
+            DEEPSEEK,
+            2 * 5,
+        ),  # experts are one tensor; peft takes the names of the others' layers for theirs
+    ],
+)
+def test_a_loras_parts_are_one_model_in_every_family(
+    family: str, settings: dict[str, Any], num_adapted: int, base: Path, tmp_path: Path
+) -> None:
+    sizes = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0}
+    structure = getattr(transformers, f"{family}Config")(**sizes, **settings, bos_token_id=None, eos_token_id=2)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(structure, dtype=torch.float32)
+    add_adapters(model, Lora(rank=2))
+    adapted = [weight for name, weight in model.named_parameters() if "lora_B" in name]
+    assert len(adapted) == num_adapted
+    assert all(weight.requires_grad == (".lora_" in name) for name, weight in model.named_parameters())
+    for weight in adapted:
+        torch.nn.init.normal_(weight, std=0.1)
+    loss = LanguageModelLoss(model)
+    export(loss, load_chat_tokenizer(str(base)), tmp_path / "model")
+    assert_same_model(loss, tmp_path / "model")
+
+
+def test_a_base_without_linear_layers_is_refused() -> None:
+    structure = transformers.GPT2Config(vocab_size=96, n_embd=32, n_layer=1, n_head=4, bos_token_id=1, eos_token_id=2)
+    with pytest.raises(ConfigError, match="no linear layers"):
+        add_adapters(AutoModelForCausalLM.from_config(structure), Lora())
 
 
 def test_a_second_folder_has_its_adapter_beside_it_too(base: Path, tmp_path: Path) -> None:
