@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,8 @@ from curation.classifier import (
     measure,
 )
 from curation.errors import CurationError
+from curation.labelled import BATCH_TEXTS
+from curation.ngrams import prepare
 from curation.segments import file_sha256, write_json
 
 if TYPE_CHECKING:
@@ -150,6 +153,18 @@ def labelled_texts(segments: Iterable[Path]) -> Iterator[tuple[str, str]]:
     """The (text, label) records of ingested label segments, one segment in memory at a time."""
     for path in segments:
         yield from pl.read_parquet(path, columns=["text", "label"]).iter_rows()
+
+
+def with_labels(records: Iterable[tuple[str, str]], added: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Records with further ones; a text that has a further label loses those that it had."""
+    further = [(text, label) for text, label in added]
+    known = set(prepare([text for text, _ in further]))
+    source = iter(records)
+    while further and (batch := list(islice(source, BATCH_TEXTS))):
+        prepared = prepare([text for text, _ in batch])
+        yield from (record for record, text in zip(batch, prepared, strict=True) if text not in known)
+    yield from source
+    yield from further
 
 
 def _learn(

@@ -37,10 +37,10 @@ DESCRIPTION = "smoother.json"
 ARRAYS = ("characters", "table", "recurrent", "recurrent_bias", "out", "wide")
 CHUNK_CHARS = 1 << 16
 """Texts are looked at in chunks of about so many characters, to keep memory bounded."""
-FOR, AGAINST = 3.0, 0.8
+FOR, AGAINST = 1.0, 0.3
 """What the rules' vote adds to the logit of a character that they leave out, and takes from that of others."""
-CERTAIN = 3.2
-"""Logit that one character must have before a text is touched in which the rules find nothing: 96 %."""
+CERTAIN = 3.0
+"""Logit that one character must have before a text is touched in which the rules find nothing: 95 %."""
 
 Logits = npt.NDArray[np.float32]
 Votes = npt.NDArray[np.uint8]

@@ -144,9 +144,10 @@ def _main(request_path: Path) -> None:
 
             described = train_smoother(spoken_and_written(segments), out, **settings)
         else:
-            from curation.classifier_training import labelled_texts, train_classifier
+            from curation.classifier_training import labelled_texts, train_classifier, with_labels
 
-            described = train_classifier(labelled_texts(segments), out, **settings)
+            records = with_labels(labelled_texts(segments), request.get("labels", []))
+            described = train_classifier(records, out, **settings)
         write_json(described, request_path.with_name("described.json"))
     except CurationError as error:
         request_path.with_name("error").write_text(str(error), "utf-8")

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, String, cast, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
 from app.filters.artefacts import lay_open
 from app.filters.scorer import StoredScorer
-from app.models import LearnedFilter, Work
+from app.models import LearnedFilter, Version, Work
 
 if TYPE_CHECKING:
     from curation.classifier import ClassifierRef
@@ -64,6 +64,19 @@ def scorer_of(row: LearnedFilter) -> StoredScorer:
     assert row.digest is not None
     assert row.artefact_sha256 is not None
     return StoredScorer(row.digest, row.artefact_sha256)
+
+
+def versions_with(session: Session, filter_id: str, limit: int = 100) -> list[str]:
+    """Versions whose recipes name a filter, the newest first; ids of filters stand nowhere else in a recipe."""
+    names = cast(Version.recipe, String).contains(f'"{filter_id}"')
+    statement = select(Version.id).where(names).order_by(Version.created_at.desc(), Version.id).limit(limit)
+    return list(session.scalars(statement))
+
+
+def children_of(session: Session, filter_id: str) -> list[str]:
+    """Classifiers that were trained from this one's labels."""
+    parent = LearnedFilter.request["parent"].as_string()
+    return list(session.scalars(select(LearnedFilter.id).where(parent == filter_id).order_by(LearnedFilter.id)))
 
 
 def work_of(session: Session, filter_id: str) -> list[Work]:

@@ -2,14 +2,23 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.auth import needs
+from app.datasets.service import open_version
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import Conflict, NotFound, responses
 from app.fields import is_current
 from app.filters import repository, service
-from app.filters.schemas import ClassifierObject, NewClassifier, PredictionObject, Predictions, Texts
+from app.filters.schemas import (
+    ClassifierObject,
+    DeletedFilter,
+    NewClassifier,
+    NewLabels,
+    PredictionObject,
+    Predictions,
+    Texts,
+)
 from app.models import LearnedFilter
 from app.once import OnceRoute
 
@@ -34,14 +43,47 @@ def list_classifiers(session: ReadSession, page: Paged) -> ListOf:
 def get(
     classifier_id: ClassifierId, session: ReadSession, request: Request, response: Response
 ) -> ClassifierObject | Response:
-    """One classifier; once it succeeded it has its metrics and carries a strong ETag."""
+    """One classifier; once it succeeded it has its metrics and carries a strong ETag, which changes with its users."""
     row = repository.get_classifier(session, classifier_id)
+    shown = service.show_classifier(row, repository.versions_with(session, row.id))
     if row.status == "succeeded":
-        etag = f'"{row.artefact_sha256}"'
+        etag = f'"{row.artefact_sha256}-{len(shown.used_by or [])}"'
         if is_current(request, etag):
             return Response(status_code=304, headers={"etag": etag})
         response.headers["etag"] = etag
-    return service.show_classifier(row)
+    return shown
+
+
+@router.delete("/{classifier_id}", dependencies=[needs("curate")], responses=responses(NotFound, Conflict))
+def delete(classifier_id: ClassifierId, session: WriteSession) -> DeletedFilter:
+    """Takes a classifier away; 409 with its users while a version's recipe or a later classifier names it."""
+    row = repository.get_classifier(session, classifier_id)
+    service.delete_filter(session, row, "classifier")
+    return DeletedFilter(id=classifier_id, object="classifier")
+
+
+@router.post(
+    "/{classifier_id}/labels", status_code=202, dependencies=[needs("curate")], responses=responses(NotFound, Conflict)
+)  # fmt: skip
+def add_labels(classifier_id: ClassifierId, body: NewLabels, session: WriteSession) -> ClassifierObject:
+    """Trains the next classifier, from this one's labels and further ones; this one stays as it is."""
+    return service.show_classifier(service.add_labels(session, classifier_id, body))
+
+
+@router.get("/{classifier_id}/uncertain", dependencies=[needs("read")], responses=responses(NotFound, Conflict))
+def uncertain(
+    classifier_id: ClassifierId,
+    session: ReadSession,
+    version: Annotated[str, Query(pattern=r"^ver-[0-9a-f]{24}$", description="whose texts are looked at")],
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+) -> ListOf:
+    """The version's texts that the classifier is least sure of, the nearest to even first: what to label next."""
+    from curation.classifier import open_classifier
+    from curation.uncertain import uncertain_texts
+
+    classifier = open_classifier(repository.ref_of(service.trained(session, classifier_id)))
+    _, folder = open_version(session, version)
+    return ListOf(data=uncertain_texts(folder.segments, classifier, limit), has_more=False)
 
 
 @router.post(

@@ -22,22 +22,55 @@ class NewClassifier(BaseModel):
     """epoch, lr, dim, word_ngrams, char_ngrams, min_count, bucket, loss, balance."""
 
 
+class Labelled(BaseModel):
+    """A text and what it is."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Text
+    label: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class NewLabels(BaseModel):
+    """Labels that a person gave after a classifier was trained."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    labels: list[Labelled] = Field(min_length=1, max_length=MAX_TEXTS)
+    """A text that has a label already gets the new one; of a text given twice the last label counts."""
+    name: Name | None = None
+    """Of the new classifier; by default that of the old one."""
+
+
 class ClassifierObject(BaseModel):
     """A classifier and, once trained, how good it is on the texts held out."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
     id: str
     object: str = "classifier"
     name: str
     file: str
+    parent: str | None
+    """The classifier whose labels it was trained from, with further ones."""
+    labels_added: int
+    """How many texts were labelled beside those of the file, its parents' included."""
     holdout: float
     hyperparameters: dict[str, Any]
     status: str
     digest: str | None
     metrics: dict[str, Any]
+    used_by: list[str] | None
+    """The versions whose recipes name it, the newest first, at most 100; told where one classifier is asked for."""
     warnings: list[str]
     error: str | None
     created_at: int
     finished_at: int | None
+
+
+class DeletedFilter(BaseModel):
+    """What was deleted."""
+
+    id: str
+    object: str
+    deleted: bool = True
 
 
 class Texts(BaseModel):

@@ -9,8 +9,8 @@ from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import Conflict, NotFound, responses
 from app.fields import is_current
 from app.filters import repository, smoother_service
-from app.filters.schemas import Texts
-from app.filters.service import askable, cancel
+from app.filters.schemas import DeletedFilter, Texts
+from app.filters.service import askable, cancel, delete_filter
 from app.filters.smoother_schemas import NewSmoother, SmoothedTexts, SmootherObject
 from app.models import LearnedFilter
 from app.once import OnceRoute
@@ -45,6 +45,13 @@ def get(
             return Response(status_code=304, headers={"etag": etag})
         response.headers["etag"] = etag
     return smoother_service.show_smoother(row)
+
+
+@router.delete("/{smoother_id}", dependencies=[needs("curate")], responses=responses(NotFound, Conflict))
+def delete(smoother_id: SmootherId, session: WriteSession) -> DeletedFilter:
+    """Takes a smoother away; 409 with its users while a version's recipe names it."""
+    delete_filter(session, repository.get_smoother(session, smoother_id), WHAT)
+    return DeletedFilter(id=smoother_id, object=WHAT)
 
 
 @router.post(

@@ -1,5 +1,6 @@
 """Classifiers over HTTP, on a real database and store; the worker's part is done in this process, its child included."""
 
+import json
 import os
 import signal
 import threading
@@ -241,6 +242,65 @@ def test_a_version_is_filtered_by_a_classifier(service: Service) -> None:
     assert version["recipe"]["operators"][0]["labels"] == ["1"]
     assert version["counts"]["by_operator"]["classify_text"]["codes"] == {"1": 1}
     assert version["counts"]["conversations_dropped"] == 1
+
+
+def _version(service: Service, said: list[str], recipe: dict[str, Any]) -> dict[str, Any]:
+    """A finished version of one conversation for each text."""
+    lines = [
+        {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "好的，1号"}]}
+        for text in said
+    ]
+    content = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    upload = {"files": {"file": ("a.jsonl", content.encode())}, "data": {"purpose": "conversations"}}
+    file = service.http.post("/v1/files", **upload).json()["id"]  # type: ignore[arg-type]
+    dataset = service.http.post("/v1/datasets", json={"name": "calls"}).json()["id"]
+    url = f"/v1/datasets/{dataset}/versions"
+    service.work()
+    made = service.http.post(url, json={"files": [file], "recipe": recipe}).json()
+    service.work()
+    version: dict[str, Any] = service.http.get(f"/v1/versions/{made['id']}").json()
+    assert version["status"] == "succeeded", version["error"]
+    return version
+
+
+def test_what_it_is_least_sure_of_is_labelled_and_teaches_the_next_one(service: Service) -> None:
+    first = service.create(service.labels(RECORDS))["id"]
+    service.work()
+    said = ["滚开，1号", "谢谢，2号", "完全没见过的说法", "完全没见过的说法", "你真蠢，3号"]
+    version = _version(service, said, {"operators": []})
+    url = f"/v1/classifiers/{first}"
+    found = service.http.get(f"{url}/uncertain", params={"version": version["id"], "limit": 2}).json()["data"]
+    assert found[0]["text"] == "完全没见过的说法"
+    assert len(found) == 2
+    assert found[0]["margin"] <= found[1]["margin"]
+    assert service.http.get(f"{url}/uncertain", params={"version": "ver-" + "0" * 24}).status_code == 404
+
+    labels = [{"text": "完全没见过的说法", "label": "1"}, {"text": "谢谢，2号", "label": "1"}]
+    made = service.http.post(f"{url}/labels", json={"labels": labels})
+    assert made.status_code == 202, made.text
+    service.work()
+    second = service.get(made.json()["id"])
+    assert (second["status"], second["parent"], second["labels_added"]) == ("succeeded", first, 2)
+    counts = [service.get(name)["metrics"]["counts"] for name in (first, second["id"])]
+    assert counts[1]["records"] == counts[0]["records"] + 1
+    assert counts[1]["conflicts"] == 0, "the new label of 谢谢，2号 stands for the old one"
+    third = service.http.post(f"/v1/classifiers/{second['id']}/labels", json={"labels": labels[:1], "name": "third"})
+    assert (third.json()["labels_added"], third.json()["name"]) == (2, "third")
+    assert service.http.post(f"{url}/labels", json={"labels": []}).status_code == 422
+
+
+def test_a_classifier_in_use_is_not_deleted(service: Service) -> None:
+    classifier, other = service.create(service.labels(RECORDS))["id"], service.create(service.labels(RECORDS))["id"]
+    assert service.http.delete(f"/v1/classifiers/{classifier}").status_code == 409, "it is still being trained"
+    service.work()
+    recipe = {"operators": [{"kind": "classify_text", "classifier": classifier}]}
+    version = _version(service, ["谢谢，2号"], recipe)
+    assert service.get(classifier)["used_by"] == [version["id"]]
+    refused = service.http.delete(f"/v1/classifiers/{classifier}")
+    assert (refused.status_code, version["id"] in refused.json()["detail"]) == (409, True)
+    assert service.get(other)["used_by"] == []
+    assert service.http.delete(f"/v1/classifiers/{other}").json()["deleted"]
+    assert service.http.get(f"/v1/classifiers/{other}").status_code == 404
 
 
 def test_an_ingest_that_ends_announces_the_training_again(service: Service) -> None:
