@@ -94,13 +94,13 @@ def _reason(error: BaseException) -> str:
 def _causal_decoder(probe: Probe) -> Finding:
     """Another last token changes nothing before it; another first one does change what follows."""
     name = type(probe.model).__name__
-    logits = probe.logits(probe.ids)
-    later, earlier = probe.ids.clone(), probe.ids.clone()
-    later[0, -1] += 1
-    earlier[0, 0] += 1
-    if not close(probe.logits(later)[:, :-1], logits[:, :-1], 1e-3):
+    ids = probe.ids.repeat(3, 1)
+    ids[1, -1] += 1
+    ids[2, 0] += 1
+    logits, with_later, with_earlier = probe.logits(ids)
+    if not close(with_later[:-1], logits[:-1], 1e-3):
         return False, f"{name}: a later token changes what is before it"
-    if close(probe.logits(earlier)[:, -1], logits[:, -1], 1e-6):
+    if close(with_earlier[-1], logits[-1], 1e-6):
         return False, f"{name}: an earlier token changes nothing after it"
     return True, f"{name}: a later token changes nothing before it"
 
@@ -183,19 +183,12 @@ def _entered_by_larger(probe: Probe, scale: float) -> torch.Tensor:
         return output * scale
 
     with probe.model.get_input_embeddings().register_forward_hook(enlarge):
-        return _entered(probe, probe.ids)
-
-
-def _entered(probe: Probe, ids: torch.Tensor) -> torch.Tensor:
-    """What the first block is given."""
-    entered = probe.trace(probe.model, lambda: probe.logits(ids))[probe.blocks[0]].first()
-    assert entered is not None
-    return entered
+        return probe.entering(probe.ids)
 
 
 def _rope_or_alibi(probe: Probe) -> Finding:
     """Where positions come from: see `position_of`."""
-    alike = _entered(probe, torch.full_like(probe.ids, 5))
+    alike = probe.entering(torch.full_like(probe.ids, 5))
     if not close(alike, alike[:, :1].expand_as(alike), 1e-4):
         return False, "positions are added to the embedding"
     kinds = Counter(position_of(probe, block) for block in probe.blocks)

@@ -39,6 +39,12 @@ class Call:
         return args, {name: tensor if value is old else value for name, value in self.kwargs.items()}
 
 
+class _Reached(Exception):  # noqa: N818 - no error: a way out of the model's code
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.call = call
+
+
 class Probe:
     """A model that was called once on a few tokens, and can be called in parts. In fp32, on the CPU, not training."""
 
@@ -79,6 +85,20 @@ class Probe:
                 hooks.enter_context(module.register_forward_hook(leave, with_kwargs=True))
             call()
         return seen
+
+    def entering(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the first block is given; nothing behind it is computed."""
+
+        def stop(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            raise _Reached(Call(args, kwargs, None))
+
+        with self.blocks[0].register_forward_pre_hook(stop, with_kwargs=True):
+            try:
+                self.logits(ids)
+            except _Reached as reached:
+                entered = reached.call.first()
+        assert entered is not None
+        return entered
 
     def through(self, block: nn.Module, states: torch.Tensor) -> dict[nn.Module, Call]:
         """Calls in a block that is given these states; its own is the last one."""
