@@ -19,26 +19,29 @@ from trainer.token_order import position_of
 
 LARGE = 1e6
 """A residual stream beside which nothing counts that a block adds."""
-USUAL = {
-    "bloom": {"rms_norm", "gated_activation", "no_embedding_norm", "no_bias"},
+_OLD = {"rms_norm", "gated_activation", "no_bias"}
+USUAL: dict[str, set[str]] = {
+    "bloom": _OLD | {"no_embedding_norm"},
     "cohere": {"rms_norm"},
-    "falcon": {"rms_norm", "gated_activation"},
-    "gpt2": {"rms_norm", "gated_activation", "rope_or_alibi", "no_bias"},
-    "gpt_neox": {"rms_norm", "gated_activation", "no_bias"},
+    "falcon": _OLD,
     "glm": {"no_bias"},
     "glm4": {"no_bias"},
+    "gpt2": _OLD | {"rope_or_alibi"},
+    "gpt_neox": _OLD,
     "gpt_oss": {"no_bias"},
+    "gptj": _OLD,
     "mamba": {"rope_or_alibi", "no_bias"},
-    "mamba2": {"rope_or_alibi", "no_bias"},
     "mpt": {"rms_norm", "gated_activation"},
+    "nemotron": _OLD,
     "olmo": {"rms_norm"},
     "olmo2": {"pre_norm"},
     "olmo3": {"pre_norm"},
-    "opt": {"rms_norm", "gated_activation", "rope_or_alibi", "no_bias"},
-    "phi": {"rms_norm", "gated_activation", "no_bias"},
+    "opt": _OLD | {"rope_or_alibi"},
+    "phi": _OLD,
     "qwen2": {"no_bias"},
     "qwen2_moe": {"no_bias"},
-    "stablelm": {"rms_norm"},
+    "stablelm": {"rms_norm", "no_bias"},
+    "starcoder2": _OLD,
 }
 """Departures by which whole families are built, so that they are no reason to look twice at a base."""
 

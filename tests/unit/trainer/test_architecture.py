@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from trainer.architecture import CHECKS, describe, report
+from trainer.architecture import CHECKS, USUAL, describe, report
 from trainer.decoder_blocks import blocks_of
 from trainer.records import read_lines
 
@@ -68,10 +68,13 @@ def made(family: str, settings: dict[str, Any]) -> PreTrainedModel:
 
 @pytest.mark.parametrize(("family", "settings", "departures"), FAMILIES)
 def test_every_family_is_described_by_what_it_does(family: str, settings: dict[str, Any], departures: set[str]) -> None:
-    checks = describe(made(family, settings))
+    model = made(family, settings)
+    checks = describe(model)
     assert [check["name"] for check in checks] == list(CHECKS)
     assert {check["name"] for check in checks if not check["ok"]} == departures, checks
     assert not [check for check in checks if "not known" in check["found"]]
+    unusual = departures - USUAL.get(model.config.model_type, set())
+    assert unusual == ({"pre_norm"} if settings.get("do_layer_norm_before") is False else set()) or family == "Bert"
 
 
 def test_no_name_is_needed() -> None:
