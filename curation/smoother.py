@@ -2,12 +2,11 @@
 
 A network gives each character the odds of being left out. It decides together with the rules of `smooth_disfluency`:
 
-- A text without a certain sign of speech is left as it is: one that the rules find nothing in, unless the network is
-  all but certain of something.
-- In the others a character goes where the network's odds and the rules' vote together say so. So where it is sure it
-  overrules them, and where it is not they decide.
-- What may be doubled on purpose (天天, 看看) takes more to go; names, numbers and answers go only where the rules say
-  so.
+- In a text in which the rules find a slip, a character goes where the network's odds and the rules' vote together say so:
+  where it is sure it overrules them, and where it is not they decide.
+- In other texts only what looks like a slip may go: an empty word, or the beginning of what is said right after it. Where
+  such a text asks or answers, the network must be all but certain, since in dialogues most turns are fluent.
+- What may be doubled on purpose (天天, 看看) takes more to go; names, numbers and answers go only where the rules say so.
 
 An artefact is a folder of arrays and `smoother.json`; its digest is over all, without times or places.
 """
@@ -39,8 +38,9 @@ CHUNK_CHARS = 1 << 16
 """Texts are looked at in chunks of about so many characters, to keep memory bounded."""
 FOR, AGAINST = 1.0, 0.3
 """What the rules' vote adds to the logit of a character that they leave out, and takes from that of others."""
-CERTAIN = 3.0
-"""Logit that one character must have before a text is touched in which the rules find nothing: 95 %."""
+CERTAIN = {"tells": 0.0, "asks": 4.0}
+"""Logit that one character must have before a text is touched in which the rules find nothing; more where it asks or
+answers, since in dialogues most turns are fluent and do that."""
 
 Logits = npt.NDArray[np.float32]
 Votes = npt.NDArray[np.uint8]
@@ -111,15 +111,15 @@ class Smoother:
 
 
 def decide(
-    logits: Logits, voted: npt.NDArray[np.bool_], against: npt.NDArray[np.float32], *, spoken: bool
+    logits: Logits, voted: npt.NDArray[np.bool_], against: npt.NDArray[np.float32], *, certain: float | None
 ) -> npt.NDArray[np.bool_]:
     """Which characters of a text go.
 
     `voted`: those that the rules leave out; `against`: what speaks for leaving each of the others where it is;
-    `spoken`: whether the rules find a slip.
+    `certain`: the logit that one character must have in a text in which rules find no slip, else None.
     """
     alone = logits - np.where(voted, np.float32(0), against)
-    if not spoken and alone.max(initial=-np.inf) < CERTAIN:
+    if certain is not None and alone.max(initial=-np.inf) < certain:
         return voted
     together: npt.NDArray[np.bool_] = alone > np.where(voted, np.float32(-FOR), np.float32(AGAINST))
     return together

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.draft import Edit
-from curation.smoother import Logits, Smoother, Votes, decide, runs, votes_of
+from curation.smoother import CERTAIN, Logits, Smoother, Votes, decide, runs, votes_of
 from curation.smoothing.repetitions import EMPHATIC, EMPHATIC_WORDS, REDUPLICATED, SOFTENED_WORDS, Span
 
 ScoredEdit = tuple[int, int, str, str, float | None]
@@ -22,11 +22,18 @@ NOT_SPEECH = re.compile(r"[A-Za-z0-9@./:_%+#—-]{2,}|[0-9]|[哈呵嘿嘻]{2,}")
 """Names, numbers, addresses and laughter are nothing that the smoother was taught to mend."""
 ANSWER = re.compile(r"[^，,。！!？?、…\s]{1,5}[，,。！!？?]")
 """是的，and 你好，at the beginning answer and greet, which somebody who tells a story does not."""
+ASKS = re.compile(r'[?？0-9《“"、；;:：()（）]|是的|您|请|谢|吗|呢|吧|哈|好的|推荐|什么|多少|哪|知道')
+"""Questions, requests, answers, titles and numbers: how people talk to somebody, not how they tell a story."""
+DOUBLED_CHARACTER = re.compile(r"(\w)\1")
 CAREFUL = re.compile(
     r"(\w{1,8})[，,、… ]{0,2}\1|[啊吧呀呢哦嘛啦呗哇的了](?=[，,。！!？?~～]|$)|[这那哪什][个么种些]的?|.?[0-9A-Za-z)）(（].?"
 )
 """In texts in which the rules find no slip, these are none either: what is said twice, of which they know more; final
 particles; demonstratives; what stands at numbers and names."""
+EMPTY = frozenset(
+    {"那个", "这个", "就是", "就是说", "那种", "这种", "然后", "就", "那", "一个", "其实", "然后呢", "怎么说"}
+)
+"""Words that say nothing where they do not point at anything."""
 PAUSES = "，,、… "
 MOST_FILLER = 3
 """Longer stretches that are not said again are what somebody took back."""
@@ -64,11 +71,16 @@ def _together(
     for start, end in _kept(text, protect):
         against[start:end] = np.inf
     spoken = any(code != "grammar" for *_, code in ruled)
-    for match in () if spoken else CAREFUL.finditer(text):
-        against[match.start() : match.end()] = np.inf
-    gone = decide(odds, voted, against, spoken=spoken)
+    asks = ASKS.search(text) is not None
+    if not spoken:
+        for match in (CAREFUL if asks else DOUBLED_CHARACTER).finditer(text):
+            against[match.start() : match.end()] = np.inf
+    gone = decide(odds, voted, against, certain=None if spoken else CERTAIN["asks" if asks else "tells"])
     if not re.search(r"\w", "".join(character for character, goes in zip(text, gone, strict=True) if not goes)):
         gone = voted  # something was said
+    if not spoken:
+        for start, end in runs(gone & ~voted):
+            gone[start:end] = _is_like_a_slip(text, start, end)
     codes = {start: code for start, _, new, code in ruled if not new}
     found = [
         (start, end, "", codes.get(start) or _code(text, start, end), _score(odds[start:end], voted[start:end]))
@@ -83,6 +95,14 @@ def _kept(text: str, protect: re.Pattern[str]) -> Iterator[Span]:
         yield answer.span()
     for pattern in (protect, NOT_SPEECH):
         yield from (match.span() for match in pattern.finditer(text) if match.end() > match.start())
+
+
+def _is_like_a_slip(text: str, start: int, end: int) -> bool:
+    """Whether a stretch is an empty word, or the beginning of what is said right after it."""
+    said, after = text[start:end].strip(PAUSES), text[end:].lstrip(PAUSES)
+    if len(said) < 2 and said not in EMPTY:
+        return False
+    return said in EMPTY or after.startswith(said[0]) or said[:2] in after[: len(said) + MOST_FILLER]
 
 
 def _code(text: str, start: int, end: int) -> str:
