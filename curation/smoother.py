@@ -2,11 +2,12 @@
 
 A network gives each character the odds of being left out. It decides together with the rules of `smooth_disfluency`:
 
-- In a text in which the rules find a slip, a character goes where the network's odds and the rules' vote together say so:
-  where it is sure it overrules them, and where it is not they decide.
-- In other texts only what looks like a slip may go: an empty word, or the beginning of what is said right after it. Where
-  such a text asks or answers, the network must be all but certain, since in dialogues most turns are fluent.
-- What may be doubled on purpose (天天, 看看) takes more to go; names, numbers and answers go only where the rules say so.
+- In a text in which the rules find a slip, a character goes where the network's odds and the rules' vote together say
+  so: where it is sure it overrules them, and where it is not they decide.
+- In other texts only what looks like a slip may go: an empty word, or the beginning of what is said right after it.
+  Where such a text asks or answers, the network must be all but certain, since in dialogues most turns are fluent.
+- What may be doubled on purpose (天天, 看看) takes more to go; names, numbers and answers go only where the rules say
+  so.
 
 An artefact is a folder of arrays and `smoother.json`; its digest is over all, without times or places.
 """
