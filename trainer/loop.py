@@ -126,7 +126,8 @@ def _sharded_model(
     model = objective.loss(objective.make_model(whole, config))
     done = prepare_blocks(model, config, device, micro)
     if distributed.get_rank() == 0:
-        facts = {"parameters": num_parameters(model), "processes": distributed.get_world_size(), "device": device.type}
+        counts = {"parameters": num_parameters(model), "trained": num_parameters(model, trained=True)}
+        facts = {**counts, "processes": distributed.get_world_size(), "device": device.type}
         if (reason := done.pop("not_compiled_because", None)) is not None:
             event(run_dir, f"the model is not compiled: {reason}", level="warning")
         event(run_dir, "model built", **facts, **done)

@@ -57,6 +57,6 @@ def full(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def num_parameters(model: nn.Module) -> int:
-    """Learned numbers, each counted once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def num_parameters(model: nn.Module, *, trained: bool = False) -> int:
+    """Numbers of a model, each counted once; `trained`: without those that stay as they are."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trained)

@@ -90,6 +90,8 @@ def lora_run(base: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactor
 def test_lora_learns_and_tells_what_the_base_is(lora_run: Path) -> None:
     losses = [line["loss"] for line in lines(lora_run, "metrics.jsonl")]
     assert losses[-1] < losses[0] - 0.05
+    (built,) = [event["data"] for event in lines(lora_run, "events.jsonl") if event["message"] == "model built"]
+    assert 0 < built["trained"] < 0.5 * built["parameters"]
     assert [check["ok"] for check in json.loads((lora_run / "architecture.json").read_text())] == [True] * 7
 
 
