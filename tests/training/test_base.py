@@ -83,6 +83,7 @@ def test_the_exported_folder_opens_and_keeps_the_bases_template(
 
     for file in stack.get(f"/fine_tuning/jobs/{job['id']}/files")["data"]:
         content = stack.http.get(f"/fine_tuning/jobs/{job['id']}/files/{file['name']}").content
+        (tmp_path / file["name"]).parent.mkdir(exist_ok=True)  # `best/` has a folder of its own
         (tmp_path / file["name"]).write_bytes(content)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
