@@ -113,7 +113,8 @@ def _smoothed(texts: pl.DataFrame, config: SmoothDisfluency, smoother: Smoother 
         scored: dict[int, list[ScoredEdit]] = {row: [(*edit, None) for edit in edits] for row, edits in ruled.items()}
     else:
         others = {row: text for row, text in texts.iter_rows() if row not in alone and bare(text) is None}
-        scored = smooth_together(others, ruled, smoother, rules.protect)
+        wanted = [code for code, option in OPTIONS.items() if getattr(config, option)]
+        scored = smooth_together(others, ruled, smoother, rules.protect, wanted)
     return scored | {row: [(*edit, None)] for row, edit in alone.items()}
 
 

@@ -1,38 +1,31 @@
 """A trained smoother beside the rules: which of a text's characters go, once both have said what they think."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from curation.draft import Edit
 from curation.smoother import CERTAIN, Logits, Smoother, Votes, decide, runs, votes_of
-from curation.smoothing.repetitions import EMPHATIC, EMPHATIC_WORDS, REDUPLICATED, SOFTENED_WORDS, Span
+from curation.smoothing.repetitions import Span
 
 ScoredEdit = tuple[int, int, str, str, float | None]
 """An edit, and how sure the smoother is of it; None where the rules decided alone."""
-DOUBLES = re.compile(
-    rf"([{''.join(sorted(REDUPLICATED | EMPHATIC))}])\1|({'|'.join(sorted(EMPHATIC_WORDS | SOFTENED_WORDS))})\2"
-)
-"""What may be doubled on purpose."""
-DOUBLED = 1.0
-"""How much surer the smoother must be that it is not."""
 NOT_SPEECH = re.compile(r"[A-Za-z0-9@./:_%+#—-]{2,}|[0-9]|[哈呵嘿嘻]{2,}")
 """Names, numbers, addresses and laughter are nothing that the smoother was taught to mend."""
 ANSWER = re.compile(r"[^，,。！!？?、…\s]{1,5}[，,。！!？?]")
 """是的，and 你好，at the beginning answer and greet, which somebody who tells a story does not."""
 ASKS = re.compile(r'[?？0-9《“"、；;:：()（）]|是的|您|请|谢|吗|呢|吧|哈|好的|推荐|什么|多少|哪|知道')
 """Questions, requests, answers, titles and numbers: how people talk to somebody, not how they tell a story."""
-DOUBLED_CHARACTER = re.compile(r"(\w)\1")
+SAID_AT_ONCE = re.compile(r"(\w{1,2})\1")
+"""天天, 研究研究, 中国国家: what is meant and what is a slip the rules tell better."""
 CAREFUL = re.compile(
     r"(\w{1,8})[，,、… ]{0,2}\1|[啊吧呀呢哦嘛啦呗哇的了](?=[，,。！!？?~～]|$)|[这那哪什][个么种些]的?|.?[0-9A-Za-z)）(（].?"
 )
 """In texts in which the rules find no slip, these are none either: what is said twice, of which they know more; final
 particles; demonstratives; what stands at numbers and names."""
-EMPTY = frozenset(
-    {"那个", "这个", "就是", "就是说", "那种", "这种", "然后", "就", "那", "一个", "其实", "然后呢", "怎么说"}
-)
+EMPTY = frozenset({"就是", "就是说", "那种", "然后", "就", "其实", "然后呢", "怎么说"})
 """Words that say nothing where they do not point at anything."""
 PAUSES = "，,、… "
 MOST_FILLER = 3
@@ -44,15 +37,20 @@ def smooth_together(
     ruled: Mapping[int, Sequence[Edit]],
     smoother: Smoother,
     protect: re.Pattern[str],
+    wanted: Collection[str],
 ) -> dict[int, list[ScoredEdit]]:
     """The edits of texts by row, of the rules and the smoother together.
 
-    `protect`: what only rules may touch.
+    `protect`: what only rules may touch; `wanted`: the codes that are asked for.
     """
     votes = [votes_of(text, ruled.get(row, ())) for row, text in texts.items()]
     logits = smoother.logits(list(texts.values()), votes)
     return {
-        row: _together(text, ruled.get(row, ()), mine, odds, protect)
+        row: [
+            edit
+            for edit in _together(text, ruled.get(row, ()), mine, odds, protect)
+            if edit[4] is None or edit[3] in wanted
+        ]
         for (row, text), mine, odds in zip(texts.items(), votes, logits, strict=True)
     }
 
@@ -66,14 +64,12 @@ def _together(
         if new:
             fixed.append((start, end, new, code, None))
             against[start:end] = np.inf
-    for match in DOUBLES.finditer(text):
-        against[match.start() : match.end()] += DOUBLED
     for start, end in _kept(text, protect):
         against[start:end] = np.inf
     spoken = any(code != "grammar" for *_, code in ruled)
     asks = ASKS.search(text) is not None
-    if not spoken:
-        for match in (CAREFUL if asks else DOUBLED_CHARACTER).finditer(text):
+    for pattern in (SAID_AT_ONCE, *(() if spoken or not asks else (CAREFUL,))):
+        for match in pattern.finditer(text):
             against[match.start() : match.end()] = np.inf
     gone = decide(odds, voted, against, certain=None if spoken else CERTAIN["asks" if asks else "tells"])
     if not re.search(r"\w", "".join(character for character, goes in zip(text, gone, strict=True) if not goes)):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from curation.errors import CurationError
 from curation.mixer import apply_edits
 from curation.operators.smooth_disfluency import SmoothDisfluency, smooth, smooth_texts
-from curation.smoother import DESCRIPTION, Smoother, SmootherRef, arrays_of
+from curation.smoother import CERTAIN, DESCRIPTION, Smoother, SmootherRef, arrays_of, decide
 from curation.smoother_fitting import Learned
 from curation.smoother_metrics import measure
 from curation.smoother_network import Batch, Parameters, backward, forward, run, table_rows
@@ -201,6 +201,32 @@ def test_phrases_to_keep_stay(folder: Path) -> None:
     smoother = Smoother.load(folder)
     (edits,) = smooth_texts(["呃我的哈快递单坏了"], SmoothDisfluency(keep=("哈快递",)), smoother)
     assert [edit[:2] for edit in edits] == [(0, 1)]
+
+
+def test_what_is_not_asked_for_stays(folder: Path) -> None:
+    smoother = Smoother.load(folder)
+    (edits,) = smooth_texts(["呃我的哈快递单坏了"], SmoothDisfluency(fillers=False), smoother)
+    assert edits == []
+
+
+def test_what_is_doubled_on_purpose_stays_also_beside_a_filler(folder: Path) -> None:
+    smoother = Smoother.load(folder)
+    meant = ["我天天加班", "咱们聊聊天吧", "研究研究再说", "一个一个来", "高高兴兴上班", "非常非常好"]
+    assert smoothed(meant, smoother) == meant
+    assert smoothed([f"嗯{text}" for text in meant], smoother) == meant
+
+
+def test_a_text_without_a_slip_needs_more_where_it_asks() -> None:
+    text = "他是拿就他是拿着一个东西"
+    asked = f"{text}吗"
+    logits = np.where(np.arange(len(asked)) < 4, np.float32(2), np.float32(-5))
+    sure = logits + np.where(np.arange(len(asked)) < 4, np.float32(3), np.float32(0))
+    none = np.zeros(len(asked), dtype=bool)
+    against = np.zeros(len(asked), dtype=np.float32)
+    assert decide(logits, none, against, certain=CERTAIN["tells"]).sum() == 4
+    assert decide(logits, none, against, certain=CERTAIN["asks"]).sum() == 0
+    assert decide(sure, none, against, certain=CERTAIN["asks"]).sum() == 4
+    assert decide(-sure, ~none, against, certain=None).sum() == len(asked) - 4, "sure, it overrules the rules"
 
 
 def test_metrics_count_characters_as_multisets() -> None:
