@@ -39,7 +39,7 @@ def trained(folder: Path, manifest: Path, model: dict[str, Any], **optim: float)
         "batch": {"tokens": 1280},
         "optim": optim,
         "run": {"max_steps": STEPS, "nproc": 2},
-        "evaluate": {"every_steps": STEPS, "bleu_samples": 0},
+        "evaluate": {"every_steps": STEPS, "bleu_samples": 4, "max_new_tokens": 8},
     }
     (folder / "config.json").write_text(json.dumps(config))
     command = [sys.executable, "-m", "trainer", str(folder / "config.json"), "--out", str(folder / "run")]
