@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, Cache
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, Cache
 from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.llama.modeling_llama import (
     LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaModel,
+    LlamaPreTrainedModel,
     LlamaRMSNorm,
 )
 
@@ -108,5 +110,15 @@ class AlibiForCausalLM(LlamaForCausalLM):
         self.post_init()
 
 
+class AlibiForSequenceClassification(GenericForSequenceClassification, LlamaPreTrainedModel):
+    """The decoder under a layer of scores, as a reward model has it."""
+
+    config_class = AlibiConfig
+    config: AlibiConfig
+    _supports_flash_attn = False
+    _supports_flex_attn = False
+
+
 AutoModel.register(AlibiConfig, AlibiModel)
 AutoModelForCausalLM.register(AlibiConfig, AlibiForCausalLM)
+AutoModelForSequenceClassification.register(AlibiConfig, AlibiForSequenceClassification)

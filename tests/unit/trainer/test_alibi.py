@@ -10,7 +10,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from trainer.alibi import slopes_of
+from trainer.config import parse_config
 from trainer.loss import LanguageModelLoss
+from trainer.reward import RewardLoss, as_reward_model
 
 LOAD = "from transformers import AutoConfig, AutoModelForCausalLM"
 
@@ -118,3 +120,15 @@ def test_generation_is_the_same_with_and_without_a_cache(model: PreTrainedModel)
         alone = model.generate(prompts[1:, 4:], max_new_tokens=12, do_sample=False, eos_token_id=None)
         assert cached.tolist() == model.generate(prompts, use_cache=False, **settings).tolist()
     assert cached[1, 4:].tolist() == alone[0].tolist(), "what pads a shorter prompt changes nothing"
+
+
+def test_a_reward_model_can_be_made_of_it(model: PreTrainedModel) -> None:
+    settings = {"model": {"scratch": {"position": "alibi"}}, "objective": "reward"}
+    config = parse_config({**settings, "data": {"preferences": "pairs.jsonl"}})
+    reward = as_reward_model(model, config).eval()
+    assert type(reward).__name__ == "AlibiForSequenceClassification"
+    scores = RewardLoss(reward).scores(
+        IDS, torch.arange(24)[None], torch.full_like(IDS, -100).index_fill(1, torch.tensor([11, 23]), 1)
+    )
+    assert scores.shape == (2,)
+    assert torch.isfinite(scores).all()
