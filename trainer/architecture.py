@@ -100,10 +100,10 @@ def _causal_decoder(probe: Probe) -> Finding:
     ids = probe.ids.repeat(3, 1)
     ids[1, -1] += 1
     ids[2, 0] += 1
-    logits, with_later, with_earlier = probe.logits(ids)
-    if not close(with_later[:-1], logits[:-1], 1e-3):
+    before, with_later, with_earlier = probe.states_for(ids)
+    if not close(with_later[:-1], before[:-1], 1e-3):
         return False, f"{name}: a later token changes what is before it"
-    if close(with_earlier[-1], logits[-1], 1e-6):
+    if close(with_earlier[-1], before[-1], 1e-6):
         return False, f"{name}: an earlier token changes nothing after it"
     return True, f"{name}: a later token changes nothing before it"
 

@@ -53,7 +53,7 @@ class Probe:
         self.blocks = blocks_of(model)[:LOOKED_AT]
         vocabulary = model.get_input_embeddings().num_embeddings
         self.ids = (torch.arange(NUM_TOKENS)[None] * 7 + 11) % vocabulary
-        self.calls = self.trace(model, lambda: self.logits(self.ids))
+        self.calls = self.trace(model, lambda: self.states_for(self.ids))
         entered = self.calls[self.blocks[0]].first()
         assert entered is not None
         self.width = entered.shape[-1]
@@ -65,9 +65,9 @@ class Probe:
         """Of all modules under `root`, as the base calls them where adapters were put in."""
         return {module: name.removesuffix(".base_layer") for name, module in root.named_modules()}
 
-    def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """The whole model's answer."""
-        return self.model(input_ids=ids, use_cache=False).logits
+    def states_for(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the decoder gives, whatever matrix reads it."""
+        return self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
 
     def trace(self, root: nn.Module, call: Callable[[], object]) -> dict[nn.Module, Call]:
         """Last calls of all modules under `root`, in the order in which they began first."""
@@ -94,7 +94,7 @@ class Probe:
 
         with self.blocks[0].register_forward_pre_hook(stop, with_kwargs=True):
             try:
-                self.logits(ids)
+                self.states_for(ids)
             except _Reached as reached:
                 entered = reached.call.first()
         assert entered is not None
