@@ -21,7 +21,7 @@ def smoother() -> None:
 @click.option("--out", required=True, type=FOLDER, help="Folder for the smoother; new or empty.")
 @click.option("--holdout", default=0.1, show_default=True, help="Share of the pairs kept back to measure on.")
 @click.option("--columns", help=COLUMNS)
-@click.option("--epochs", type=int, help="Passes over the examples [12, more where pairs are few].")
+@click.option("--epochs", type=int, help="Passes over the examples [14, more where pairs are few].")
 @click.option("--inputs", type=int, help="Size of what is known of a character [48].")
 @click.option("--units", type=int, help="Units of the network in each direction [56].")
 @click.option("--seed", type=int, help="Of the first weights, the order and the made slips [0].")

@@ -37,7 +37,7 @@ DESCRIPTION = "smoother.json"
 ARRAYS = ("characters", "table", "recurrent", "recurrent_bias", "out", "wide")
 CHUNK_CHARS = 1 << 16
 """Texts are looked at in chunks of about so many characters, to keep memory bounded."""
-FOR, AGAINST = 1.0, 0.3
+FOR, AGAINST = 1.0, 0.5
 """What the rules' vote adds to the logit of a character that they leave out, and takes from that of others."""
 CERTAIN = {"tells": 0.0, "asks": 4.0}
 """Logit that one character must have before a text is touched in which the rules find nothing; more where it asks or

@@ -21,7 +21,7 @@ WIDE_RATE, WIDE_DECAY = 0.02, 0.01
 """Steps of hashed features, and how fast they are forgotten."""
 FASTEST, SLOWEST, WARM_UP = 3e-3, 0.03, 100
 """The network's learning rate, the share of it at the end, and batches until it is reached."""
-DROPPED = 0.3
+DROPPED = 0.5
 """Share of inputs and of units that are left out in each batch, so that none is relied on alone."""
 
 

@@ -22,7 +22,7 @@ from curation.smoother_pairs import MIN_PAIRS, Pair, examples, read_pairs, split
 
 READINGS = 200_000
 """By default examples are passed over until so many were read, but within EPOCHS."""
-EPOCHS = (12, 40)
+EPOCHS = (14, 40)
 
 
 class SmootherSettings(BaseModel):
@@ -30,7 +30,7 @@ class SmootherSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     epochs: int | None = Field(default=None, ge=1, le=100)
-    """Passes over the examples; by default 12, and up to 40 where pairs are few."""
+    """Passes over the examples; by default 14, and up to 40 where pairs are few."""
     inputs: int = Field(default=48, ge=4, le=128)
     """Size of what is known of a character."""
     units: int = Field(default=56, ge=8, le=128, multiple_of=8)
