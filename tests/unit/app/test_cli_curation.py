@@ -1,4 +1,4 @@
-"""`talkmill curate` and `talkmill classifier` as users run them: outputs, refusals in one line, nothing left behind."""
+"""`talkmill curate`, `talkmill classifier` and `talkmill smoother` as users run them: outputs, refusals in one line, nothing left behind."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
 import psutil
 import pytest
 from click.testing import CliRunner, Result
@@ -68,6 +69,31 @@ def test_a_classifier_is_trained_evaluated_and_used_by_a_recipe(tmp_path: Path, 
     assert "holds no classifier" in _run("curate", talk, "--out", tmp_path / "no", "--recipe", recipe).stderr
 
 
+def test_a_smoother_is_trained_evaluated_and_used_by_a_recipe(tmp_path: Path) -> None:
+    texts = [f"{thing}{also}哈怎么还没到" for thing in ("手机", "快递", "套餐", "发票") for also in range(20)]
+    pairs, made = tmp_path / "pairs.jsonl", tmp_path / "smoother"
+    rows = [{"spoken": f"呃{text}", "written": text.replace("哈", "")} for text in texts]
+    pairs.write_text("\n".join(json.dumps(row) for row in [*rows, {"spoken": "只有一半"}]), "utf-8")
+    trained = _run("smoother", "train", pairs, "--out", made, "--units", 16, "--epochs", 20)
+    assert trained.exit_code == 0, trained.output
+    assert trained.stdout == ""
+    assert "rules alone" in trained.stderr
+    assert "1 quarantined" in trained.stderr
+    measured = _run("smoother", "evaluate", made, pairs)
+    assert measured.stderr == ""
+    assert json.loads(measured.stdout)["f05"] > json.loads(measured.stdout)["rules_alone"]["f05"]
+
+    said = [{"role": "user", "content": "呃订单号哈怎么还没到"}, {"role": "assistant", "content": "好的"}]
+    talk, recipe, out = tmp_path / "talk.jsonl", tmp_path / "recipe.json", tmp_path / "out"
+    talk.write_text(json.dumps({"messages": said}), "utf-8")
+    recipe.write_text(json.dumps({"operators": [{"kind": "smooth_disfluency", "smoother": str(made)}]}))
+    assert _run("curate", talk, "--out", out, "--recipe", recipe).exit_code == 0
+    (row,) = pl.read_parquet(out / "segments")["messages"].to_list()
+    assert row[0]["content"] == "订单号怎么还没到"
+    recipe.write_text(json.dumps({"operators": [{"kind": "smooth_disfluency", "smoother": str(tmp_path)}]}))
+    assert "holds no" in _run("curate", talk, "--out", tmp_path / "no", "--recipe", recipe).stderr
+
+
 def test_a_version_is_written_whole_and_never_over_another(tmp_path: Path, talk: Path) -> None:
     out = tmp_path / "out"
     first = _run("curate", talk, "--out", out, "--as-of", "2026-11-01")
@@ -96,6 +122,8 @@ def test_a_version_is_written_whole_and_never_over_another(tmp_path: Path, talk:
         (["curate", "{talk}", "--out", "{folder}/out", "--as-of", "soon"], "does not match the format"),
         (["curate", "{empty}", "--out", "{folder}/out"], "empty"),
         (["classifier", "train", "{talk}", "--out", "{folder}/c"], "text"),
+        (["smoother", "train", "{talk}", "--out", "{folder}/s"], "at least 50 different pairs"),
+        (["smoother", "evaluate", "{folder}", "{folder}/labels.jsonl"], "holds no smoother"),
         (["classifier", "evaluate", "{folder}", "{folder}/labels.jsonl"], "holds no classifier"),
         (["classifier", "train", "{folder}/labels.jsonl", "--out", "{folder}"], "not an empty folder"),
         (["classifier", "train", "{folder}/labels.jsonl", "--out", "{folder}/c", "--epoch", "0"], "epoch"),
