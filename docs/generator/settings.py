@@ -11,8 +11,10 @@ line that names it. The credentials of an S3 store come from the usual `AWS_*` v
 
 """
 OWN = """
-Three more are no settings: `TALKMILL_LAUNCHER_PID` goes from a training launcher to its ranks, and `TALKMILL_TEST_MODE`
-with `TALKMILL_CRASH_AT` lets the tests kill a process at a named point (`app/crash.py`).
+Others are no settings of the service. A run of several machines (`run.nnodes`) meets at `TALKMILL_RENDEZVOUS`,
+`host:port` of the first, and `TALKMILL_NODE_RANK` numbers the machine, from 0. `TALKMILL_LAUNCHER_PID` goes from a
+training launcher to its ranks, and `TALKMILL_TEST_MODE` with `TALKMILL_CRASH_AT` lets the tests kill a process
+at a named point (`app/crash.py`).
 """
 
 
