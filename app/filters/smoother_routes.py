@@ -37,14 +37,15 @@ def list_smoothers(session: ReadSession, page: Paged) -> ListOf:
 def get(
     smoother_id: SmootherId, session: ReadSession, request: Request, response: Response
 ) -> SmootherObject | Response:
-    """One smoother; once it succeeded it has its metrics and carries a strong ETag."""
+    """One smoother; once it succeeded it has its metrics and carries a strong ETag, which changes with its users."""
     row = repository.get_smoother(session, smoother_id)
+    shown = smoother_service.show_smoother(row, repository.versions_with(session, row.id))
     if row.status == "succeeded":
-        etag = f'"{row.artefact_sha256}"'
+        etag = f'"{row.artefact_sha256}-{len(shown.used_by or [])}"'
         if is_current(request, etag):
             return Response(status_code=304, headers={"etag": etag})
         response.headers["etag"] = etag
-    return smoother_service.show_smoother(row)
+    return shown
 
 
 @router.delete("/{smoother_id}", dependencies=[needs("curate")], responses=responses(NotFound, Conflict))

@@ -23,6 +23,7 @@ class NewSmoother(BaseModel):
 class SmootherObject(BaseModel):
     """A smoother and, once trained, how well it smooths the pairs held out."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
     id: str
     object: str = "smoother"
     name: str
@@ -33,6 +34,8 @@ class SmootherObject(BaseModel):
     digest: str | None
     metrics: dict[str, Any]
     """exact_match, precision, recall, f05, the same of pairs that only leave out, and of the rules alone; counts."""
+    used_by: list[str] | None
+    """The versions whose recipes name it, the newest first, at most 100; told where one smoother is asked for."""
     warnings: list[str]
     error: str | None
     created_at: int

@@ -57,11 +57,11 @@ def smooth(row: LearnedFilter, texts: Sequence[str]) -> list[SmoothedText]:
     return answers
 
 
-def show_smoother(row: LearnedFilter) -> SmootherObject:
+def show_smoother(row: LearnedFilter, used_by: list[str] | None = None) -> SmootherObject:
     """The smoother as the API tells it."""
     return SmootherObject(
         id=row.id, name=row.name, file=row.file_id, holdout=row.request["holdout"],
         hyperparameters=row.request["hyperparameters"], status=row.status, digest=row.digest, metrics=row.metrics,
-        warnings=row.warnings, error=row.error, created_at=int(row.created_at),
+        used_by=used_by, warnings=row.warnings, error=row.error, created_at=int(row.created_at),
         finished_at=None if row.finished_at is None else int(row.finished_at),
     )  # fmt: skip

@@ -42,6 +42,8 @@ def test_a_version_is_smoothed_by_a_smoother_from_uploaded_pairs(stack: RunningS
     rows = stack.get(f"/versions/{version['id']}/conversations")["data"]
     assert rows[0]["messages"][0]["content"] == "我的快递单坏了"
     assert stack.http.delete(f"/files/{file}").status_code == 409, "the smoother was made of it"
+    assert stack.get(f"/smoothers/{smoother['id']}")["used_by"] == [version["id"]]
+    assert stack.http.delete(f"/smoothers/{smoother['id']}").status_code == 409
     unknown = {"operators": [{"kind": "smooth_disfluency", "smoother": "smo-" + "0" * 24}]}
     refused = stack.http.post("/recipes/preview", json={"recipe": unknown, "conversations": []})
     assert refused.status_code == 422
