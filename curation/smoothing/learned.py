@@ -12,8 +12,8 @@ from curation.smoothing.repetitions import Span
 
 ScoredEdit = tuple[int, int, str, str, float | None]
 """An edit, and how sure the smoother is of it; None where the rules decided alone."""
-NOT_SPEECH = re.compile(r"[A-Za-z0-9@./:_%+#—-]{2,}|[0-9]|[哈呵嘿嘻]{2,}")
-"""Names, numbers, addresses and laughter are nothing that the smoother was taught to mend."""
+NOT_SPEECH = re.compile(r"[A-Za-z0-9@./:_%+#—-]{2,}|[0-9]|[哈呵嘿嘻]{2,}|[^\w，,、…。！？!?~～]")
+"""Names, numbers, addresses, laughter, blanks and signs are nothing that the smoother was taught to mend."""
 ANSWER = re.compile(r"[^，,。！!？?、…\s]{1,5}[，,。！!？?]")
 """是的，and 你好，at the beginning answer and greet, which somebody who tells a story does not."""
 ASKS = re.compile(r'[?？0-9《“"、；;:：()（）]|是的|您|请|谢|吗|呢|吧|哈|好的|推荐|什么|多少|哪|知道')
