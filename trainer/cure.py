@@ -55,6 +55,11 @@ def micro_tokens(run_dir: Path, config: TrainConfig) -> int:
     return int(next(halved, config.batch.micro_tokens))
 
 
+def tolerated_until(run_dir: Path) -> int:
+    """The last step whose spikes are taken for what the data is like, since no record showed the last one alone."""
+    return max((entry.get("tolerated_until", 0) for entry in read_recoveries(run_dir)), default=0)
+
+
 def cure(run: Patient, fault: Fault) -> None:
     """Makes the run directory ready to go on.
 
@@ -156,6 +161,10 @@ def _leave_out(run: Patient, fault: Fault, choice: Choice, past: list[dict[str, 
         action = f"left out {len(records)} {'record' if len(records) == 1 else 'records'}"
     elif fault.kind == "killed" or (fault.kind in MAY_PASS and not _was_there(fault, past)):
         return {**facts, "segment": suspects[0][0], "action": "went on, since no record shows the fault alone"}
+    elif fault.kind == "spike":  # sorted data is like this where one kind of conversation ends and another begins
+        until = fault.step + run.config.recovery.window
+        action = f"went on, since no record shows the fault alone; spikes up to step {until} are let pass"
+        return {**facts, "segment": suspects[0][0], "action": action, "tolerated_until": until}
     else:
         if any(entry.get("unexplained") == fault.kind for entry in past):
             why = "the same came in other records before, and none of them shows it alone: the cause is not in the data"

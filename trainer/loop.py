@@ -20,7 +20,7 @@ from trainer.blocks import prepare_blocks
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.checkpoint import Checkpoints, Progress, read_qualities
 from trainer.config import TrainConfig
-from trainer.cure import micro_tokens
+from trainer.cure import micro_tokens, tolerated_until
 from trainer.detours import read_detours
 from trainer.evaluate import EVALUATIONS, last_evaluation
 from trainer.loss import LanguageModelLoss
@@ -70,7 +70,7 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
     scale = LossScale(config.run.precision, begin.loss_scale, begin.good_steps)
     stepper = Stepper(config, model, optimizer, scale, device, beacon, vectors.sources)
     evaluate = objective_of(config).evaluator(config, vectors, run_dir, micro_rows, device)
-    cursor, history = begin.rows, read_lines(run_dir / "metrics.jsonl")
+    cursor, history, tolerated = begin.rows, read_lines(run_dir / "metrics.jsonl"), tolerated_until(run_dir)
     rows_of_steps = list(schedule.steps_from(cursor))
     num_steps = begin.step + len(rows_of_steps)
     stream = batches(
@@ -89,7 +89,7 @@ def train(config: TrainConfig, vectors: Vectors, chat: ChatTokenizer, run_dir: P
         lr = schedule.learning_rate(cursor)
         found = stepper.gradients(batch, step, stopping.asked)
         line = {"step": step, "steps": num_steps, "lr": lr, "rows": num_rows, **found.facts()}
-        if fault := fault_in(line, history, config.recovery):
+        if (fault := fault_in(line, history, config.recovery)) and not (fault[0] == "spike" and step <= tolerated):
             raise FaultError(*fault)
         stepper.apply(lr, found.skipped)
 
