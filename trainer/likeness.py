@@ -27,7 +27,7 @@ def sketch(messages: Iterable[Message]) -> bytes:
     """The sketch of a conversation."""
     said = "\n".join(message["content"] for message in messages if message["role"] != "system")
     points = np.frombuffer(f"\0{said}\0".encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    triples = np.unique((points[:-2] << np.uint64(42)) | (points[1:-1] << np.uint64(21)) | points[2:])
+    triples = (points[:-2] << np.uint64(42)) | (points[1:-1] << np.uint64(21)) | points[2:]
     hashes = mixed(triples).astype(np.uint32)
     least = np.full(VALUES, 2**32 - 1, np.uint32)
     for start in range(0, len(hashes), CHUNK):

@@ -104,7 +104,7 @@ def test_a_version_leaves_out_the_lowest_by_its_own_scores(stack: RunningStack, 
         assert made["status"] == "succeeded", made["error"]
         assert made["counts"]["by_operator"]["score_reward"]["codes"] == {"low_score": 3}
         gone = stack.get(f"/versions/{made['id']}/conversations", dropped=True)["data"]
-        assert sorted(one["conversation_id"] for one in gone) == ["0", "4", "8"]
+        assert sorted(one["id"] for one in gone) == ["0", "4", "8"]
     assert versions[0]["digest"] == versions[1]["digest"]
     told = [stack.get(f"/versions/{made['id']}/trace", operator="score_reward")["data"] for made in versions]
     assert [row["score"] for row in told[0]] == [row["score"] for row in told[1]]
