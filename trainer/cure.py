@@ -115,6 +115,8 @@ def _choose(run: Patient, fault: Fault) -> Choice:
         int(path.parent.name.removeprefix("step-")): json.loads(path.read_text("utf-8"))
         for path in _qualities(run.run_dir)
     }
+    if not qualities:  # even the first may still have been written
+        return Choice(0, "the beginning: no checkpoint was complete")
     before = max(1, fault.step) if fault.kind in (*DATA_KINDS, "checkpoint") else math.inf
     try:
         return choose(qualities, run.config.recovery, read_lines(run.run_dir / "metrics.jsonl"), before)

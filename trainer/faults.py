@@ -92,7 +92,9 @@ def diagnose(
         return Fault("hang", hang, step)
     signals = {rank: -code for rank, code in exit_codes.items() if code < 0 and code != -signal.SIGTERM}
     causes = sorted((told.at, rank) for rank, told in reports.items() if told.kind != PEER)
-    crashed = next((rank for rank, number in signals.items() if number != signal.SIGKILL), None)
+    # A rank that told why it ends may still crash on its way out.
+    silent = (rank for rank, number in signals.items() if number != signal.SIGKILL and rank not in reports)
+    crashed = next(silent, None)
     if crashed is not None:
         at = beats[crashed].step if crashed in beats else step
         kind = "crash" if at else "stop"

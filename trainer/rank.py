@@ -36,7 +36,8 @@ def main(run_dir: Path) -> int:
     except Exception as error:
         logging.exception("rank %d", rank)
         report(run_dir, rank, error, read_beats(run_dir).get(rank))
-        return EXIT_FAILED
+        logging.shutdown()
+        os._exit(EXIT_FAILED)  # threads that wait for other ranks would hold or crash an orderly end
     return EXIT_INTERRUPTED if outcome == INTERRUPTED else EXIT_SUCCEEDED
 
 

@@ -40,7 +40,9 @@ class Rows:
         objective = objective_of(self._config)
         whole = build(self._config, load_structure(self._config, chat), chat)
         self._model = objective.loss(objective.make_model(whole, self._config))
-        load_weights(run_dir / "checkpoints" / f"step-{task.checkpoint}", self._model)
+        checkpoint = run_dir / "checkpoints" / f"step-{task.checkpoint}"
+        if checkpoint.exists():  # else the run begins anew, with the weights as they were built
+            load_weights(checkpoint, self._model)
         self.suspects = self._taken(*task.rows)
         """The rows in question, in the run's order."""
         self.controls = self._controls(NUM_CONTROLS)
