@@ -45,6 +45,7 @@ async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
     async with written_regularly():
         yield
     generators().close()
+    generators.cache_clear()  # another application in this process makes its own
 
 
 def create_app() -> FastAPI:
