@@ -117,7 +117,8 @@ def keeps_samples_apart(model: PreTrainedModel) -> bool:
         raise ConfigError(f"model.base: its decoder cannot be told positions ({error})") from None
     finally:
         model.train(was_training)
-    return bool(torch.allclose(packed[:, 5:], alone, atol=1e-3 * float(alone.abs().max())))
+    differs = (packed[:, 5:] - alone).abs().max() > 1e-3 * alone.abs().max()
+    return not bool(differs)  # weights that are no numbers say nothing of it: the first step's loss will tell of them
 
 
 def build(config: TrainConfig, structure: PreTrainedConfig, chat: ChatTokenizer) -> PreTrainedModel:
