@@ -1,14 +1,19 @@
 """Functions as machine code: numba compiles them when first called, and keeps them on disk where it can.
 
-Loading numba takes a quarter of a second, so modules with such functions are imported where they are used.
+Loading numba takes a quarter of a second. So modules with such functions are imported where they are used, and a few
+texts are read in a plainer way: `pays` tells.
 """
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numba
-
 F = TypeVar("F", bound=Callable[..., object])
+WORTHWHILE_BYTES = 1 << 18
+
+
+def pays(num_bytes: int) -> bool:
+    """Whether there is so much text that machine code is worth its loading."""
+    return num_bytes >= WORTHWHILE_BYTES
 
 
 def compiled(function: F) -> F:
@@ -25,6 +30,8 @@ def compiled_bare(function: F) -> F:
 
 
 def _compiled(function: F, **options: Any) -> F:
+    import numba
+
     try:
         made: F = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no writable place

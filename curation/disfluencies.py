@@ -5,16 +5,30 @@ of Python's `re` with back-references and look-around; signs are expressions wit
 comparisons of code points with their neighbours.
 """
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
 
+from curation.compiled import pays
 from curation.text_blocks import in_blocks
 
 FIRST_HAN, LAST_HAN = "\u4e00", "\u9fff"
 PAUSES = "，,、… "
 EMPTY_PHRASES = ("就是", "那个", "这个")
+NEEDED = {1: 1, 2: 2, 3: 2, 4: 3, 5: 3, 6: 4, 7: 5, 8: 6, 9: 9, 10: 10, 11: 11, 12: 12}
+"""By distance, how many characters in a row are said again: all of them; of 3 and 4 all but one, of 5 to 8 all but two,
+since the last may be the beginning of something else."""
+SAID_AGAIN = re.compile(
+    rf"([{FIRST_HAN}-{LAST_HAN}]{{2}})(?:{'|'.join(EMPTY_PHRASES)})\1|"
+    + "|".join(
+        rf"([{FIRST_HAN}-{LAST_HAN}]{{{needed}}}).{{{distance - needed}}}\{group}"
+        for group, (distance, needed) in enumerate(NEEDED.items(), 2)
+    ),
+    re.DOTALL,
+)
+"""For few texts: whatever `repeat_kernels` tells, and more."""
 S = r"\s\x1c-\x1f"
 """White space as Python sees it."""
 START = rf"(?:^|[，,。.！!？?；;：:、…{S}])"
@@ -89,6 +103,9 @@ def repeat_han(texts: pl.Series, doubled: str, emphatic: Iterable[str] = ()) -> 
 
     Characters of `doubled` count from three in a row on, those of `emphatic` as two in a row only.
     """
+    if not pays(int(texts.str.len_bytes().sum() or 0)):
+        said = texts.str.replace_all(f"[{PAUSES}]", "")
+        return pl.Series([SAID_AGAIN.search(text) is not None for text in said], dtype=pl.Boolean)
     from curation.repeat_kernels import EMPHATIC, EXPECTED, HAN_CHARACTER, LAST_POINT, PAUSE, find_repeats
 
     kinds = np.zeros(LAST_POINT + 1, dtype=np.uint8)
@@ -96,8 +113,9 @@ def repeat_han(texts: pl.Series, doubled: str, emphatic: Iterable[str] = ()) -> 
     for kind, characters in ((PAUSE, PAUSES), (EXPECTED, doubled), (EMPHATIC, emphatic)):
         kinds[[ord(character) for character in characters]] |= kind
     phrases = np.array([ord(phrase[0]) << 16 | ord(phrase[1]) for phrase in EMPTY_PHRASES], dtype=np.uint32)
+    needed = np.array([0, *NEEDED.values()])
     parts = [
-        find_repeats(block.points, np.append(block.begins, len(block.text) + 1), kinds, phrases)
+        find_repeats(block.points, np.append(block.begins, len(block.text) + 1), kinds, phrases, needed)
         for block in in_blocks(texts)
     ]
     return pl.Series(np.concatenate(parts) if parts else [], dtype=pl.Boolean)

@@ -16,11 +16,6 @@ Flags = npt.NDArray[np.bool_]
 PAUSE, HAN_CHARACTER, EXPECTED, EMPHATIC = 1, 2, 4, 8
 """Kinds of characters: passed over; Chinese; doubled on purpose often; three and more in a row for emphasis."""
 LAST_POINT = 0xFFFF
-MAX_DISTANCE = 12
-"""How far apart, in characters, what is said twice stands."""
-NEEDED = np.array([0, 1, 2, 2, 3, 3, 4, 5, 6, 9, 10, 11, 12])
-"""By distance, how many characters in a row are said again: all of them; of 3 and 4 all but one, of 5 to 8 all but two,
-since the last may be the beginning of something else."""
 PHRASE_DISTANCE = 4
 """Two characters with an empty phrase of two between."""
 
@@ -36,7 +31,15 @@ def _is_around(said: Points, at: int, phrases: Points) -> bool:
 
 @compiled_bare
 def _repeats(
-    points: Points, begin: int, end: int, kinds: Kinds, phrases: Points, said: Points, last: Places, runs: Places
+    points: Points,
+    begin: int,
+    end: int,
+    kinds: Kinds,
+    phrases: Points,
+    needed: Places,
+    said: Points,
+    last: Places,
+    runs: Places,
 ) -> bool:
     """The work of `find_repeats` on one text, whose characters go to the same places of `said`.
 
@@ -58,12 +61,12 @@ def _repeats(
             return True
         is_pending = run == 1 and not kind & EXPECTED  # it is right only as three in a row
         if kind & HAN_CHARACTER:
-            if last[point] >= begin and at - last[point] <= MAX_DISTANCE:
-                for distance in range(2, min(MAX_DISTANCE, at - begin) + 1):
+            if last[point] >= begin and at - last[point] < len(needed):
+                for distance in range(2, min(len(needed) - 1, at - begin) + 1):
                     if said[at - distance] == point:
                         again = runs[distance, 1] + 1 if runs[distance, 0] == at - 1 else 1
                         runs[distance, 0], runs[distance, 1] = at, again
-                        if again >= NEEDED[distance]:
+                        if again >= needed[distance]:
                             return True
                         if distance == PHRASE_DISTANCE and again > 1 and _is_around(said, at, phrases):
                             return True
@@ -74,26 +77,20 @@ def _repeats(
 
 @compiled_bare
 def _find(
-    points: Points,
-    begins: Places,
-    kinds: Kinds,
-    phrases: Points,
-    said: Points,
-    last: Places,
-    runs: Places,
-    found: Flags,
-) -> None:
+    points: Points, begins: Places, kinds: Kinds, phrases: Points, needed: Places,
+    said: Points, last: Places, runs: Places, found: Flags,
+) -> None:  # fmt: skip
     for text in range(len(begins) - 1):
-        found[text] = _repeats(points, begins[text], begins[text + 1] - 1, kinds, phrases, said, last, runs)
+        found[text] = _repeats(points, begins[text], begins[text + 1] - 1, kinds, phrases, needed, said, last, runs)
 
 
-def find_repeats(points: Points, begins: Places, kinds: Kinds, phrases: Points) -> Flags:
+def find_repeats(points: Points, begins: Places, kinds: Kinds, phrases: Points, needed: Places) -> Flags:
     """Which texts of a block say Chinese characters twice in a row, pauses and a few characters between set aside.
 
     `begins`: where texts begin, and one more would; `kinds`: of each code point of the basic plane; `phrases`: empty
-    phrases of two characters, the first 16 bits higher.
+    phrases of two characters, the first 16 bits higher; `needed`: by distance, how many characters must be said again.
     """
     said, last = np.empty(len(points), dtype=np.uint32), np.full(LAST_POINT + 1, -1, dtype=np.int64)
-    runs, found = np.full((MAX_DISTANCE + 1, 2), -1, dtype=np.int64), np.zeros(len(begins) - 1, dtype=np.bool_)
-    _find(points, begins, kinds, phrases, said, last, runs, found)
+    runs, found = np.full((len(needed), 2), -1, dtype=np.int64), np.zeros(len(begins) - 1, dtype=np.bool_)
+    _find(points, begins, kinds, phrases, needed, said, last, runs, found)
     return found

@@ -16,8 +16,9 @@ import orjson
 import polars as pl
 
 from curation.arrays import Texts, laid_out, listed
+from curation.compiled import pays
 from curation.operator import Dialogues
-from curation.segments import SEGMENT_SCHEMA, USER, Columns, canonical_user
+from curation.segments import SEGMENT_SCHEMA, USER, Columns, canonical_message, canonical_user
 
 if TYPE_CHECKING:
     from trainer.dialogues import Window
@@ -54,7 +55,10 @@ def curated_rows(
         turns=pl.col("turns").fill_null(0),
         characters=pl.col("characters").fill_null(0),
     )
-    return rows.with_columns(row_sha256=_hashes(_canonical(rows, messages))).select(SEGMENT_SCHEMA.names())
+    texts = (
+        _canonical(rows, messages) if pays(int(messages["content"].str.len_bytes().sum())) else _canonical_of_few(rows)
+    )
+    return rows.with_columns(row_sha256=_hashes(texts)).select(SEGMENT_SCHEMA.names())
 
 
 def _hashes(texts: Texts) -> pl.Series:
@@ -143,6 +147,17 @@ def _canonical(rows: pl.DataFrame, messages: pl.DataFrame) -> Texts:
         messages["role"].cast(pl.Enum(roles)).to_physical().cast(pl.Int8).to_numpy(),
         messages["weight"].fill_null(-1).cast(pl.Int8).to_numpy(),
     )
+
+
+def _canonical_of_few(rows: pl.DataFrame) -> Texts:
+    """The same, row by row."""
+    texts = []
+    for row in rows.select("id", "messages", "user_json", "meta").iter_rows(named=True):
+        said = [canonical_message(message) for message in row["messages"]]
+        user = orjson.loads(row["user_json"])
+        canonical = {"id": row["id"], "messages": said, "user": user, "meta": row["meta"]}
+        texts.append(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS).decode())
+    return laid_out(pl.Series(texts, dtype=pl.String))
 
 
 def _json_text(texts: pl.Series) -> pl.Series:

@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from curation.arrays import listed, text_array
+from curation.compiled import pays
 from curation.formats.encodings import RecordError
 from curation.formats.messages import MAX_ID_CHARS, SHAREGPT, Record, parse_object
 from curation.formats.messages import MESSAGES as MESSAGES_FORM
@@ -88,7 +89,9 @@ def read_cut(source: Path, cut: Cut, form: str, speakers: Speakers, prefix: str,
         file.seek(cut.begin)
         content = file.read(cut.end - cut.begin)
     lines = _lines(content, cut.first_line)
-    plain = _plain_rows(content, lines, form, speakers, prefix)
+    plain = pl.DataFrame(schema=RAW_SCHEMA)
+    if pays(len(content)):
+        plain = _plain_rows(content, lines, form, speakers, prefix)
     rest = lines.join(plain.select("line"), on="line", how="anti", maintain_order="left")
     records: list[dict[str, Any]] = []
     bad: list[tuple[int, str]] = []

@@ -29,6 +29,12 @@ ROLES = st.one_of(st.sampled_from(["user", "assistant", "human", "gpt", "店小�
 WEIGHTS = st.sampled_from([0, 1, None, 2, 1.0, True, "1"])
 
 
+@pytest.fixture(autouse=True)
+def _machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few lines are read one by one otherwise."""
+    monkeypatch.setattr("curation.compiled.WORTHWHILE_BYTES", 0)
+
+
 def _turns(speaker: str, text: str) -> st.SearchStrategy[Any]:
     turn = st.fixed_dictionaries({speaker: ROLES, text: SCALARS}, optional={"weight": WEIGHTS, "name": SCALARS})
     return st.one_of(st.lists(turn, max_size=3), SCALARS)

@@ -1,12 +1,13 @@
 """Rows put together in columns are hashed as the canonical JSON of each."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 
 import orjson
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,14 @@ AGES = st.sampled_from([None, '{"age":34,"city":"成都","id":"u1"}', '{"crowd":
 RECIPE = {
     "operators": [{"kind": "tag_users"}, {"kind": "truncate_history", "max_source_length": 32, "max_target_length": 8}]
 }
+
+
+@pytest.fixture(scope="module", params=[0, 1 << 40], ids=["machine code", "few texts"], autouse=True)
+def _worthwhile(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Many texts and few are read in two ways."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("curation.compiled.WORTHWHILE_BYTES", request.param)
+        yield
 
 
 def _hash(row: dict[str, Any]) -> bytes:
