@@ -196,9 +196,9 @@ def _read_recipe(path: Path | None) -> "Recipe":
 
 def _filter(folder: Path) -> "Filter":
     from curation.classifier import ClassifierRef
-    from curation.smoother import DESCRIPTION, SmootherRef
+    from curation.smoother import KIND, SmootherRef
 
-    return SmootherRef.at(folder) if (folder / DESCRIPTION).is_file() else ClassifierRef.at(folder)
+    return SmootherRef.at(folder) if (folder / KIND.description).is_file() else ClassifierRef.at(folder)
 
 
 def _scorer(folder: Path) -> "FolderScorer":

@@ -13,9 +13,7 @@ digest is over all, without times or places. The same labels and settings give t
 that follows from the texts' hashes.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,13 +23,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from curation.artefacts import Kind
 from curation.errors import CurationError
 from curation.label_metrics import measure_labels
-from curation.segments import file_sha256
 
-FORMAT = "talkmill.classifier/3"
-PREPARATION = 3
-"""Raised with every change of how texts are read: an artefact is read only by the code of its training."""
+KIND = Kind("classifier", "talkmill.classifier/3", preparation=3)
 UNSUITABLE = (
     "1 true yes bad unsuitable unsafe offensive toxic abusive abuse spam nsfw insult hate harmful "
     "不合适 不适合 不良 违规 违禁 辱骂 有害 敏感 冒犯 攻击"
@@ -41,7 +37,6 @@ UNSUITABLE = (
 FULL_TEXT, SHORT_TEXT = 400, 100
 """Shorter texts, of n n-grams by weight, are filled up with silence to √(FULL_TEXT × n), and to SHORT_TEXT at least."""
 NGRAMS, VECTORS, OUTPUT = "ngrams.npy", "vectors.npy", "output.npy"
-DESCRIPTION = "classifier.json"
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class ClassifierRef:
         Raises:
             CurationError: the folder holds none.
         """
-        described = read_description(folder)
+        described = KIND.read(folder)
         recommended = described["metrics"]["recommended_threshold"]
         labels = tuple(described["labels"])
         return cls(described["digest"], labels, tuple(recommended[label] for label in labels), folder.absolute())
@@ -119,11 +114,7 @@ class Classifier:
         Raises:
             CurationError: it is not one, is damaged, or is of another version of Talkmill.
         """
-        described = read_description(folder)
-        for name, sha256 in described["arrays_sha256"].items():
-            if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
-                raise CurationError(f"{folder / name} is not what {DESCRIPTION} describes: train the classifier again")
-        arrays = {name: np.load(folder / name, allow_pickle=False) for name in described["arrays_sha256"]}
+        described, arrays = KIND.load(folder)
         weights = Weights(arrays[NGRAMS], arrays[VECTORS], arrays.get(OUTPUT))
         return cls(weights, described["labels"], described["hyperparameters"])
 
@@ -196,35 +187,3 @@ def measure(classifier: Classifier, texts: Sequence[str], true: Sequence[str]) -
     scores = classifier.scores(texts)
     predicted = [classifier.labels[index] for index in scores.argmax(axis=1)]
     return measure_labels(true, predicted, scores, classifier.labels)
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """What `classifier.json` says of an artefact, its digest checked.
-
-    Raises:
-        CurationError: there is none, or it was changed.
-    """
-    path = folder / DESCRIPTION
-    try:
-        described = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CurationError(f"{folder} holds no classifier: {DESCRIPTION} is missing") from None
-    except (OSError, ValueError, RecursionError):
-        raise CurationError(f"{path} cannot be read: train the classifier again") from None
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise CurationError(f"{path} does not describe a classifier of this version of Talkmill ({FORMAT})")
-    if described.get("digest") != description_digest(described):
-        raise CurationError(f"{path} was changed after training: train the classifier again")
-    if described["preparation"] != PREPARATION:
-        raise CurationError(f"{folder}: made by another version of Talkmill, train the classifier again")
-    return described
-
-
-def description_digest(described: dict[str, Any]) -> str:
-    """The digest of an artefact: over its description, which holds the arrays' hashes."""
-    plain = {key: value for key, value in described.items() if key != "digest"}
-    return f"sha256:{hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()}"
-
-
-Progress = Callable[[str, int, int], None]
-"""Told a stage and how much of how much of it is done."""

@@ -5,8 +5,6 @@ Rare labels are repeated up to the size of the commonest (measured at 1 to 10: m
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
@@ -17,25 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curation.classifier import (
-    DESCRIPTION,
-    FORMAT,
-    NGRAMS,
-    OUTPUT,
-    PREPARATION,
-    VECTORS,
-    Classifier,
-    Progress,
-    Weights,
-    description_digest,
-    measure,
-)
-from curation.errors import CurationError
+from curation.artefacts import Progress, appearing, check_training, read_settings
+from curation.classifier import KIND, NGRAMS, OUTPUT, VECTORS, Classifier, Weights, measure
 from curation.labelled import BATCH_TEXTS
 from curation.ngrams import prepare
-from curation.segments import file_sha256, write_json
 
 if TYPE_CHECKING:
     from curation.labelled import Labelled
@@ -82,12 +67,7 @@ def read_hyperparameters(value: dict[str, Any] | None) -> Hyperparameters:
     Raises:
         CurationError: an unknown one or one out of bounds, named.
     """
-    try:
-        return Hyperparameters.model_validate(value or {})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        raise CurationError(f"{name}: {first['msg']}" if name else first["msg"]) from None
+    return read_settings(Hyperparameters, value)
 
 
 def train_classifier(
@@ -104,10 +84,7 @@ def train_classifier(
         CurationError: settings or labels that no classifier can be made of.
     """
     settings = read_hyperparameters(hyperparameters)
-    if not 0 < holdout <= 0.5:
-        raise CurationError("holdout: must be more than 0 and at most 0.5 of the texts")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CurationError(f"{out} exists and is not an empty folder")
+    check_training(out, holdout, "texts")
     from curation.classifier_fitting import fit_temperature
     from curation.labelled import choose_labels, read_labelled, split_off
 
@@ -117,9 +94,7 @@ def train_classifier(
     train, held = split_off(chosen, holdout)
     labels = sorted(set(chosen.values()))
     counts |= {"train": len(train), "holdout": len(held)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    with appearing(out) as folder:
         keys = _balanced(train, chosen) if settings.balance else train
         if settings.epoch is None:
             settings = settings.model_copy(update={"epoch": min(60, max(8, round(MIN_READINGS / len(keys))))})
@@ -138,13 +113,10 @@ def train_classifier(
             "holdout": holdout,
             "records_sha256": _records_sha256(chosen),
             "temperature": temperature,
+            "library": {LIBRARY: version(LIBRARY), "numpy": np.__version__},
             "metrics": {**metrics, "counts": counts},
         }
-        _write(weights, described, folder)
-        folder.chmod(0o755)
-        folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        described = KIND.write(described, _arrays(weights), folder)
     tell("measure", 1, 1)
     return described
 
@@ -201,15 +173,7 @@ def _records_sha256(chosen: dict[bytes, str]) -> str:
     return records.hexdigest()
 
 
-def _write(weights: Weights, described: dict[str, Any], folder: Path) -> None:
-    """Writes the artefact; `described` becomes its description."""
+def _arrays(weights: Weights) -> dict[str, npt.NDArray[Any]]:
+    """By file name."""
     arrays: dict[str, npt.NDArray[Any]] = {NGRAMS: weights.ngrams, VECTORS: weights.vectors}
-    if weights.output is not None:
-        arrays[OUTPUT] = weights.output
-    for name, array in arrays.items():
-        np.save(folder / name, array, allow_pickle=False)
-    described["format"], described["preparation"] = FORMAT, PREPARATION
-    described["library"] = {LIBRARY: version(LIBRARY), "numpy": np.__version__}
-    described["arrays_sha256"] = {name: file_sha256(folder / name) for name in arrays}
-    described["digest"] = description_digest(described)
-    write_json(described, folder / DESCRIPTION)
+    return arrays if weights.output is None else {**arrays, OUTPUT: weights.output}

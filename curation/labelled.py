@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from curation.classifier import Progress
+from curation.artefacts import Progress
 from curation.errors import CurationError
 from curation.ngrams import prepare
 

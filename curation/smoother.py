@@ -12,7 +12,6 @@ A network gives each character the odds of being left out. It decides together w
 An artefact is a folder of arrays and `smoother.json`; its digest is over all, without times or places.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,18 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from curation.classifier import description_digest
+from curation.artefacts import Kind
 from curation.draft import Edit
-from curation.errors import CurationError
-from curation.segments import file_sha256
 
 if TYPE_CHECKING:
     from curation.smoother_fitting import Learned
 
-FORMAT = "talkmill.smoother/1"
-PREPARATION = 1
-"""Raised with every change of how texts are seen: an artefact is read only by the code of its training."""
-DESCRIPTION = "smoother.json"
+KIND = Kind("smoother", "talkmill.smoother/1", preparation=1)
 ARRAYS = ("characters", "table", "recurrent", "recurrent_bias", "out", "wide")
 CHUNK_CHARS = 1 << 16
 """Texts are looked at in chunks of about so many characters, to keep memory bounded."""
@@ -65,7 +59,7 @@ class SmootherRef:
         Raises:
             CurationError: the folder holds none.
         """
-        return cls(read_description(folder)["digest"], folder.absolute())
+        return cls(KIND.read(folder)["digest"], folder.absolute())
 
 
 class Smoother:
@@ -81,10 +75,8 @@ class Smoother:
         Raises:
             CurationError: it is not one, is damaged, or is of another version of Talkmill.
         """
-        for name, sha256 in read_description(folder)["arrays_sha256"].items():
-            if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
-                raise CurationError(f"{folder / name} is not what {DESCRIPTION} describes: train the smoother again")
-        return cls({name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS})
+        _, arrays = KIND.load(folder)
+        return cls({name: arrays[f"{name}.npy"] for name in ARRAYS})
 
     def logits(self, texts: Sequence[str], votes: Sequence[Votes]) -> list[Logits]:
         """Of each character of each text the logit of leaving it out, given what the rules say of it; the same whatever
@@ -168,25 +160,3 @@ def open_smoother(ref: SmootherRef) -> Smoother:
     """The smoother itself; a few stay open in a process."""
     assert ref.folder is not None, "only named, not at hand"
     return _opened(ref.digest, ref.folder)
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """What `smoother.json` says of an artefact, its digest checked.
-
-    Raises:
-        CurationError: there is none, or it was changed.
-    """
-    path = folder / DESCRIPTION
-    try:
-        described = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CurationError(f"{folder} holds no smoother: {DESCRIPTION} is missing") from None
-    except (OSError, ValueError, RecursionError):
-        raise CurationError(f"{path} cannot be read: train the smoother again") from None
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise CurationError(f"{path} does not describe a smoother of this version of Talkmill ({FORMAT})")
-    if described.get("digest") != description_digest(described):
-        raise CurationError(f"{path} was changed after training: train the smoother again")
-    if described["preparation"] != PREPARATION:
-        raise CurationError(f"{folder}: made by another version of Talkmill, train the smoother again")
-    return described

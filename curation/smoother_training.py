@@ -1,22 +1,19 @@
 """Training of a smoother: from pairs of spoken and written text to an artefact with its metrics."""
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from curation.classifier import Progress, description_digest
+from curation.artefacts import Progress, appearing, check_training, read_settings
 from curation.errors import CurationError
 from curation.mixer import apply_edits
 from curation.operators.smooth_disfluency import SmoothDisfluency, smooth_texts
-from curation.segments import file_sha256, write_json
-from curation.smoother import ARRAYS, DESCRIPTION, FORMAT, PREPARATION, Smoother, arrays_of, votes_of
+from curation.smoother import ARRAYS, KIND, Smoother, arrays_of, votes_of
 from curation.smoother_metrics import measure
 from curation.smoother_pairs import MIN_PAIRS, Pair, examples, read_pairs, split_off
 
@@ -38,19 +35,6 @@ class SmootherSettings(BaseModel):
     seed: int = Field(default=0, ge=0)
 
 
-def read_settings(value: dict[str, Any] | None) -> SmootherSettings:
-    """Checks settings.
-
-    Raises:
-        CurationError: an unknown one or one out of bounds, named.
-    """
-    try:
-        return SmootherSettings.model_validate(value or {})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise CurationError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
-
 def train_smoother(
     records: Iterable[tuple[str, str]],
     out: Path,
@@ -64,11 +48,8 @@ def train_smoother(
     Raises:
         CurationError: settings or pairs that no smoother can be made of.
     """
-    settings = read_settings(hyperparameters)
-    if not 0 < holdout <= 0.5:
-        raise CurationError("holdout: must be more than 0 and at most 0.5 of the pairs")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CurationError(f"{out} exists and is not an empty folder")
+    settings = read_settings(SmootherSettings, hyperparameters)
+    check_training(out, holdout, "pairs")
     tell = on_progress or (lambda stage, done, total: None)
     pairs, counts = read_pairs(records)
     tell("read", len(pairs), len(pairs))
@@ -76,26 +57,14 @@ def train_smoother(
     arrays = _learned(train, settings, tell)
     tell("measure", 0, 1)
     metrics = _measured(Smoother(arrays), held)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        for name in ARRAYS:
-            np.save(folder / f"{name}.npy", arrays[name], allow_pickle=False)
-        described: dict[str, Any] = {
-            "format": FORMAT,
-            "preparation": PREPARATION,
-            "hyperparameters": settings.model_dump(),
-            "holdout": holdout,
-            "pairs_sha256": _sha256(pairs),
-            "metrics": {**metrics, "counts": {**counts, "train": len(train), "holdout": len(held)}},
-            "arrays_sha256": {f"{name}.npy": file_sha256(folder / f"{name}.npy") for name in ARRAYS},
-        }
-        described["digest"] = description_digest(described)
-        write_json(described, folder / DESCRIPTION)
-        folder.chmod(0o755)
-        folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    described = {
+        "hyperparameters": settings.model_dump(),
+        "holdout": holdout,
+        "pairs_sha256": _sha256(pairs),
+        "metrics": {**metrics, "counts": {**counts, "train": len(train), "holdout": len(held)}},
+    }
+    with appearing(out) as folder:
+        described = KIND.write(described, {f"{name}.npy": arrays[name] for name in ARRAYS}, folder)
     tell("measure", 1, 1)
     return described
 

@@ -20,43 +20,22 @@ SMOOTHER = "smoother"
 REWARD_MODEL = "reward_model"
 
 
-def classifiers() -> Select[LearnedFilter]:
-    """All classifiers."""
-    return select(LearnedFilter).where(LearnedFilter.kind == CLASSIFIER)
+def filters(kind: str) -> Select[LearnedFilter]:
+    """All filters of a kind."""
+    return select(LearnedFilter).where(LearnedFilter.kind == kind)
 
 
-def get_classifier(session: Session, classifier_id: str) -> LearnedFilter:
-    """The classifier, or NotFound."""
-    row = session.get(LearnedFilter, classifier_id)
-    if row is None or row.kind != CLASSIFIER:
-        raise NotFound(f"there is no classifier {classifier_id}")
+def get_filter(session: Session, kind: str, filter_id: str) -> LearnedFilter:
+    """The filter, or NotFound."""
+    row = session.get(LearnedFilter, filter_id)
+    if row is None or row.kind != kind:
+        raise NotFound(f"there is no {called(kind)} {filter_id}")
     return row
 
 
-def smoothers() -> Select[LearnedFilter]:
-    """All smoothers."""
-    return select(LearnedFilter).where(LearnedFilter.kind == SMOOTHER)
-
-
-def get_smoother(session: Session, smoother_id: str) -> LearnedFilter:
-    """The smoother, or NotFound."""
-    row = session.get(LearnedFilter, smoother_id)
-    if row is None or row.kind != SMOOTHER:
-        raise NotFound(f"there is no smoother {smoother_id}")
-    return row
-
-
-def reward_models() -> Select[LearnedFilter]:
-    """All reward models."""
-    return select(LearnedFilter).where(LearnedFilter.kind == REWARD_MODEL)
-
-
-def get_reward_model(session: Session, reward_model_id: str) -> LearnedFilter:
-    """The reward model, or NotFound."""
-    row = session.get(LearnedFilter, reward_model_id)
-    if row is None or row.kind != REWARD_MODEL:
-        raise NotFound(f"there is no reward model {reward_model_id}")
-    return row
+def called(kind: str) -> str:
+    """A kind's name in a sentence."""
+    return kind.replace("_", " ")
 
 
 def scorer_of(row: LearnedFilter) -> StoredScorer:

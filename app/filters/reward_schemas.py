@@ -1,21 +1,18 @@
 """Reward models over HTTP."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.fields import JsonObject, Name
+from app.fields import JsonObject
+from app.filters.schemas import FilterObject, NewFilter
 
 MAX_CONVERSATIONS = 1_000
 
 
-class NewRewardModel(BaseModel):
+class NewRewardModel(NewFilter):
     """A reward model to be trained from a file of preferences."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-    name: Name
-    file: Annotated[str, Field(pattern=r"^file-[0-9a-f]{24}$")]
-    """A file of purpose preferences; one still being processed is waited for."""
     base: str
     """A registered base, a finished fine-tune, `scratch:<preset>`, or an allowed folder."""
     holdout: float = Field(default=0.1, gt=0, le=0.2)
@@ -24,24 +21,14 @@ class NewRewardModel(BaseModel):
     """Settings of the run, as in a fine-tuning job, without what names a path or a machine."""
 
 
-class RewardModelObject(BaseModel):
-    """A reward model and, once trained, how well it orders the pairs held out."""
+class RewardModelObject(FilterObject):
+    """A reward model and, once trained, how well it orders the pairs held out.
 
-    id: str
-    object: str = "reward_model"
-    name: str
-    file: str
+    `metrics` are accuracy, accuracy_interval, longer_wins, length_correlation, validation_loss, pairs, step.
+    """
+
     base: str
-    holdout: float
     trainer: dict[str, Any]
-    status: str
-    digest: str | None
-    metrics: dict[str, Any]
-    """accuracy, accuracy_interval, longer_wins, length_correlation, validation_loss, pairs; step, of the best one."""
-    warnings: list[str]
-    error: str | None
-    created_at: int
-    finished_at: int | None
 
 
 class Conversation(BaseModel):

@@ -7,9 +7,8 @@ from sqlalchemy.orm import Session
 from app.errors import Unprocessable
 from app.filters import repository
 from app.filters.reward_schemas import NewRewardModel, RewardModelObject
-from app.filters.service import file_to_learn
-from app.models import LearnedFilter, new_id
-from app.queue import add_work
+from app.filters.service import file_to_learn, queue, told
+from app.models import LearnedFilter
 from app.training.configs import FORBIDDEN, named_model
 from trainer.config import ConfigError, parse_config
 
@@ -22,16 +21,8 @@ def create_reward_model(session: Session, body: NewRewardModel) -> LearnedFilter
     """
     file = file_to_learn(session, body.file, "preferences")
     config = _config(session, body)
-    row = LearnedFilter(
-        id=new_id("rm"), kind=repository.REWARD_MODEL, name=body.name, file_id=file.id, status="queued", metrics={},
-        warnings=[],
-        request={"base": body.base, "holdout": body.holdout, "trainer": body.trainer, "config": config},
-    )  # fmt: skip
-    session.add(row)
-    session.flush()
-    add_work(session, "learn_reward", row.id, queue="train")
-    session.flush()
-    return row
+    request = {"base": body.base, "holdout": body.holdout, "trainer": body.trainer, "config": config}
+    return queue(session, repository.REWARD_MODEL, body.name, file.id, request)
 
 
 def _config(session: Session, body: NewRewardModel) -> dict[str, Any]:
@@ -53,11 +44,6 @@ def _config(session: Session, body: NewRewardModel) -> dict[str, Any]:
     return config
 
 
-def show_reward_model(row: LearnedFilter) -> RewardModelObject:
+def show_reward_model(row: LearnedFilter, used_by: list[str] | None = None) -> RewardModelObject:
     """The reward model as the API tells it."""
-    return RewardModelObject(
-        id=row.id, name=row.name, file=row.file_id, base=row.request["base"], holdout=row.request["holdout"],
-        trainer=row.request["trainer"], status=row.status, digest=row.digest, metrics=row.metrics,
-        warnings=row.warnings, error=row.error, created_at=int(row.created_at),
-        finished_at=None if row.finished_at is None else int(row.finished_at),
-    )  # fmt: skip
+    return RewardModelObject(**told(row, used_by), base=row.request["base"], trainer=row.request["trainer"])

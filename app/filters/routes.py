@@ -8,8 +8,8 @@ from app.auth import needs
 from app.datasets.service import open_version
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import Conflict, NotFound, responses
-from app.fields import is_current
 from app.filters import repository, service
+from app.filters.answers import answer
 from app.filters.schemas import (
     ClassifierObject,
     DeletedFilter,
@@ -19,6 +19,7 @@ from app.filters.schemas import (
     Predictions,
     Texts,
 )
+from app.filters.service import cancel, delete_filter, trained
 from app.models import LearnedFilter
 from app.once import OnceRoute
 
@@ -35,7 +36,7 @@ def create(body: NewClassifier, session: WriteSession) -> ClassifierObject:
 @router.get("", dependencies=[needs("read")], responses=responses(NotFound))
 def list_classifiers(session: ReadSession, page: Paged) -> ListOf:
     """All classifiers, the newest first."""
-    rows, more = page_of(session, repository.classifiers(), LearnedFilter, page)
+    rows, more = page_of(session, repository.filters(repository.CLASSIFIER), LearnedFilter, page)
     return ListOf(data=[service.show_classifier(row) for row in rows], has_more=more)
 
 
@@ -44,22 +45,14 @@ def get(
     classifier_id: ClassifierId, session: ReadSession, request: Request, response: Response
 ) -> ClassifierObject | Response:
     """One classifier; once it succeeded it has its metrics and carries a strong ETag, which changes with its users."""
-    row = repository.get_classifier(session, classifier_id)
-    shown = service.show_classifier(row, repository.versions_with(session, row.id))
-    if row.status == "succeeded":
-        etag = f'"{row.artefact_sha256}-{len(shown.used_by or [])}"'
-        if is_current(request, etag):
-            return Response(status_code=304, headers={"etag": etag})
-        response.headers["etag"] = etag
-    return shown
+    row = repository.get_filter(session, repository.CLASSIFIER, classifier_id)
+    return answer(session, row, service.show_classifier, request, response)
 
 
 @router.delete("/{classifier_id}", dependencies=[needs("curate")], responses=responses(NotFound, Conflict))
 def delete(classifier_id: ClassifierId, session: WriteSession) -> DeletedFilter:
     """Takes a classifier away; 409 with its users while a version's recipe or a later classifier names it."""
-    row = repository.get_classifier(session, classifier_id)
-    service.delete_filter(session, row, "classifier")
-    return DeletedFilter(id=classifier_id, object="classifier")
+    return delete_filter(session, repository.get_filter(session, repository.CLASSIFIER, classifier_id))
 
 
 @router.post(
@@ -81,7 +74,7 @@ def uncertain(
     from curation.classifier import open_classifier
     from curation.uncertain import uncertain_texts
 
-    classifier = open_classifier(repository.ref_of(service.trained(session, classifier_id)))
+    classifier = open_classifier(repository.ref_of(trained(session, repository.CLASSIFIER, classifier_id)))
     _, folder = open_version(session, version)
     return ListOf(data=uncertain_texts(folder.segments, classifier, limit), has_more=False)
 
@@ -89,9 +82,11 @@ def uncertain(
 @router.post(
     "/{classifier_id}/cancel", dependencies=[needs("curate")], responses=responses(NotFound, Conflict)
 )  # fmt: skip
-def cancel(classifier_id: ClassifierId, session: WriteSession) -> ClassifierObject:
+def cancel_training(classifier_id: ClassifierId, session: WriteSession) -> ClassifierObject:
     """Ends a classifier's training."""
-    return service.show_classifier(service.cancel_classifier(session, classifier_id))
+    return service.show_classifier(
+        cancel(session, repository.get_filter(session, repository.CLASSIFIER, classifier_id))
+    )
 
 
 @router.post("/{classifier_id}/predict", dependencies=[needs("read")], responses=responses(NotFound, Conflict))
@@ -99,6 +94,6 @@ def predict(classifier_id: ClassifierId, body: Texts, session: ReadSession) -> P
     """The likeliest label of each text, in the texts' order."""
     from curation.classifier import open_classifier
 
-    classifier = open_classifier(repository.ref_of(service.trained(session, classifier_id)))
+    classifier = open_classifier(repository.ref_of(trained(session, repository.CLASSIFIER, classifier_id)))
     found = classifier.predict(body.texts)
     return Predictions(predictions=[PredictionObject(label=one.label, score=one.score) for one in found])

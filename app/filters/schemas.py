@@ -1,4 +1,4 @@
-"""Classifiers over HTTP."""
+"""Learned filters over HTTP: what all have, and classifiers."""
 
 from typing import Annotated, Any
 
@@ -9,13 +9,39 @@ from app.fields import JsonObject, Name, Text
 MAX_TEXTS = 10_000
 
 
-class NewClassifier(BaseModel):
-    """A classifier to be trained from a file of labels."""
+class NewFilter(BaseModel):
+    """A filter to be trained from a file."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
     name: Name
     file: Annotated[str, Field(pattern=r"^file-[0-9a-f]{24}$")]
-    """A file of purpose labels; one still being processed is waited for."""
+    """A file of the purpose that the filter learns from; one still being processed is waited for."""
+
+
+class FilterObject(BaseModel):
+    """A filter and, once trained, how good it is on what was held out."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+    id: str
+    object: str
+    """classifier, smoother or reward_model"""
+    name: str
+    file: str
+    holdout: float
+    status: str
+    digest: str | None
+    metrics: dict[str, Any]
+    used_by: list[str] | None
+    """The versions whose recipes name it, the newest first, at most 100; told where one filter is asked for."""
+    warnings: list[str]
+    error: str | None
+    created_at: int
+    finished_at: int | None
+
+
+class NewClassifier(NewFilter):
+    """A classifier to be trained from a file of labels."""
+
     holdout: float = Field(default=0.1, gt=0, le=0.5)
     """Share of each label's texts kept back to measure on."""
     hyperparameters: JsonObject = Field(default_factory=dict)
@@ -40,29 +66,14 @@ class NewLabels(BaseModel):
     """Of the new classifier; by default that of the old one."""
 
 
-class ClassifierObject(BaseModel):
+class ClassifierObject(FilterObject):
     """A classifier and, once trained, how good it is on the texts held out."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-    id: str
-    object: str = "classifier"
-    name: str
-    file: str
     parent: str | None
     """The classifier whose labels it was trained from, with further ones."""
     labels_added: int
     """How many texts were labelled beside those of the file, its parents' included."""
-    holdout: float
     hyperparameters: dict[str, Any]
-    status: str
-    digest: str | None
-    metrics: dict[str, Any]
-    used_by: list[str] | None
-    """The versions whose recipes name it, the newest first, at most 100; told where one classifier is asked for."""
-    warnings: list[str]
-    error: str | None
-    created_at: int
-    finished_at: int | None
 
 
 class DeletedFilter(BaseModel):

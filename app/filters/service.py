@@ -1,16 +1,23 @@
-"""The rules of classifiers: what one can be trained from, when it can be asked."""
+"""The rules of learned filters: what one can learn from, when it can be asked, when it can go; and classifiers."""
 
 import time
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, NotFound, Unprocessable
 from app.files.repository import get_file
 from app.filters import repository
-from app.filters.schemas import ClassifierObject, NewClassifier, NewLabels
-from app.models import FINAL, File, LearnedFilter, new_id
+from app.filters.schemas import ClassifierObject, DeletedFilter, NewClassifier, NewLabels
+from app.models import FINAL, File, Json, LearnedFilter, new_id
 from app.queue import add_work
 
+LEARNING = {
+    repository.CLASSIFIER: ("clf", "learn", "curate"),
+    repository.SMOOTHER: ("smo", "learn", "curate"),
+    repository.REWARD_MODEL: ("rm", "learn_reward", "train"),
+}
+"""By kind: how its ids begin, the kind of work that trains it, and that work's queue."""
 MAX_ADDED = 50_000
 """Labels beside a file; they are kept in the database."""
 
@@ -29,13 +36,20 @@ def create_classifier(session: Session, body: NewClassifier) -> LearnedFilter:
         settings = read_hyperparameters(body.hyperparameters)
     except CurationError as error:
         raise Unprocessable(f"hyperparameters.{error}", param="hyperparameters") from None
+    request = {"holdout": body.holdout, "hyperparameters": settings.model_dump()}
+    return queue(session, repository.CLASSIFIER, body.name, file.id, request)
+
+
+def queue(session: Session, kind: str, name: str, file_id: str, request: Json) -> LearnedFilter:
+    """Records a filter and its training."""
+    prefix, work, lane = LEARNING[kind]
     row = LearnedFilter(
-        id=new_id("clf"), kind=repository.CLASSIFIER, name=body.name, file_id=file.id, status="queued", metrics={},
-        warnings=[], request={"holdout": body.holdout, "hyperparameters": settings.model_dump()},
+        id=new_id(prefix), kind=kind, name=name, file_id=file_id, status="queued", metrics={}, warnings=[],
+        request=request,
     )  # fmt: skip
     session.add(row)
     session.flush()
-    add_work(session, "learn", row.id)
+    add_work(session, work, row.id, queue=lane)
     session.flush()
     return row
 
@@ -47,7 +61,7 @@ def add_labels(session: Session, classifier_id: str, body: NewLabels) -> Learned
         Conflict: this one's training was cancelled or failed.
         Unprocessable: more further labels than MAX_ADDED, over all parents.
     """
-    parent = repository.get_classifier(session, classifier_id)
+    parent = repository.get_filter(session, repository.CLASSIFIER, classifier_id)
     if parent.status in ("failed", "cancelled"):
         detail = f"the classifier has {parent.status}: train one from its file first"
         raise Conflict(detail, code="not_ready", permanent=True)
@@ -55,29 +69,23 @@ def add_labels(session: Session, classifier_id: str, body: NewLabels) -> Learned
     if len(added) > MAX_ADDED:
         raise Unprocessable(f"labels: more than {MAX_ADDED:,} beside the file: upload them as a file", param="labels")
     request = {**parent.request, "parent": parent.id, "labels": sorted(added.items())}
-    row = LearnedFilter(
-        id=new_id("clf"), kind=repository.CLASSIFIER, name=body.name or parent.name, file_id=parent.file_id,
-        status="queued", metrics={}, warnings=[], request=request,
-    )  # fmt: skip
-    session.add(row)
-    session.flush()
-    add_work(session, "learn", row.id)
-    session.flush()
-    return row
+    return queue(session, repository.CLASSIFIER, body.name or parent.name, parent.file_id, request)
 
 
-def delete_filter(session: Session, row: LearnedFilter, what: str) -> None:
+def delete_filter(session: Session, row: LearnedFilter) -> DeletedFilter:
     """Takes a filter away that nothing needs.
 
     Raises:
         Conflict: a version's recipe or another classifier names it, or it is still being trained.
     """
     session.refresh(row, with_for_update=True)
+    what = repository.called(row.kind)
     if row.status not in FINAL:
         raise Conflict(f"the {what} is {row.status}: cancel it first", code="still_running")
     if users := [*repository.versions_with(session, row.id), *repository.children_of(session, row.id)]:
         raise Conflict(f"the {what} is used by {', '.join(users)}", code="filter_in_use", permanent=True)
     session.delete(row)
+    return DeletedFilter(id=row.id, object=row.kind)
 
 
 def file_to_learn(session: Session, file_id: str, purpose: str) -> File:
@@ -98,52 +106,50 @@ def file_to_learn(session: Session, file_id: str, purpose: str) -> File:
     return file
 
 
-def cancel_classifier(session: Session, classifier_id: str) -> LearnedFilter:
-    """Ends a classifier's training; one cancelled already stays as it is.
+def cancel(session: Session, row: LearnedFilter) -> LearnedFilter:
+    """Ends a filter's training; one cancelled already stays as it is.
 
     Raises:
         Conflict: it has ended otherwise.
     """
-    return cancel(session, repository.get_classifier(session, classifier_id), "classifier")
-
-
-def cancel(session: Session, row: LearnedFilter, what: str) -> LearnedFilter:
-    """Ends a filter's training, as `cancel_classifier` does."""
     session.refresh(row, with_for_update=True)
     if row.status == "cancelled":
         return row
     if row.status in FINAL:
-        raise Conflict(f"the {what} has {row.status} already", code="already_ended")
+        raise Conflict(f"the {repository.called(row.kind)} has {row.status} already", code="already_ended")
     row.status, row.finished_at = "cancelled", time.time()
     for work in repository.work_of(session, row.id):
         work.state = "cancelled"
     return row
 
 
-def trained(session: Session, classifier_id: str) -> LearnedFilter:
-    """A classifier that can be asked.
+def trained(session: Session, kind: str, filter_id: str) -> LearnedFilter:
+    """A filter that can be asked.
 
     Raises:
         Conflict: it has not succeeded.
     """
-    return askable(repository.get_classifier(session, classifier_id), "classifier")
-
-
-def askable(row: LearnedFilter, what: str) -> LearnedFilter:
-    """The filter, once it has succeeded; else Conflict."""
+    row = repository.get_filter(session, kind, filter_id)
     if row.status != "succeeded":
-        detail = f"the {what} is {row.status}: it can be asked once it has succeeded"
+        detail = f"the {repository.called(kind)} is {row.status}: it can be asked once it has succeeded"
         raise Conflict(detail, code="not_ready", permanent=row.status in FINAL)
     return row
 
 
+def told(row: LearnedFilter, used_by: list[str] | None) -> dict[str, Any]:
+    """What the API tells of any filter."""
+    return {
+        "id": row.id, "object": row.kind, "name": row.name, "file": row.file_id, "holdout": row.request["holdout"],
+        "status": row.status, "digest": row.digest, "metrics": row.metrics, "used_by": used_by,
+        "warnings": row.warnings, "error": row.error, "created_at": int(row.created_at),
+        "finished_at": None if row.finished_at is None else int(row.finished_at),
+    }  # fmt: skip
+
+
 def show_classifier(row: LearnedFilter, used_by: list[str] | None = None) -> ClassifierObject:
     """The classifier as the API tells it."""
+    request = row.request
     return ClassifierObject(
-        id=row.id, name=row.name, file=row.file_id, parent=row.request.get("parent"),
-        labels_added=len(row.request.get("labels", [])), holdout=row.request["holdout"],
-        hyperparameters=row.request["hyperparameters"], status=row.status, digest=row.digest, metrics=row.metrics,
-        used_by=used_by,
-        warnings=row.warnings, error=row.error, created_at=int(row.created_at),
-        finished_at=None if row.finished_at is None else int(row.finished_at),
+        **told(row, used_by), parent=request.get("parent"), labels_added=len(request.get("labels", [])),
+        hyperparameters=request["hyperparameters"],
     )  # fmt: skip

@@ -7,17 +7,16 @@ from fastapi import APIRouter, Path, Request, Response
 from app.auth import needs
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.errors import Conflict, NotFound, responses
-from app.fields import is_current
 from app.filters import repository, smoother_service
+from app.filters.answers import answer
 from app.filters.schemas import DeletedFilter, Texts
-from app.filters.service import askable, cancel, delete_filter
+from app.filters.service import cancel, delete_filter, trained
 from app.filters.smoother_schemas import NewSmoother, SmoothedTexts, SmootherObject
 from app.models import LearnedFilter
 from app.once import OnceRoute
 
 router = APIRouter(prefix="/v1/smoothers", tags=["learned filters"], route_class=OnceRoute)
 SmootherId = Annotated[str, Path(pattern=r"^smo-[0-9a-f]{24}$")]
-WHAT = "smoother"
 
 
 @router.post("", status_code=202, dependencies=[needs("curate")], responses=responses())
@@ -29,7 +28,7 @@ def create(body: NewSmoother, session: WriteSession) -> SmootherObject:
 @router.get("", dependencies=[needs("read")], responses=responses(NotFound))
 def list_smoothers(session: ReadSession, page: Paged) -> ListOf:
     """All smoothers, the newest first."""
-    rows, more = page_of(session, repository.smoothers(), LearnedFilter, page)
+    rows, more = page_of(session, repository.filters(repository.SMOOTHER), LearnedFilter, page)
     return ListOf(data=[smoother_service.show_smoother(row) for row in rows], has_more=more)
 
 
@@ -38,21 +37,14 @@ def get(
     smoother_id: SmootherId, session: ReadSession, request: Request, response: Response
 ) -> SmootherObject | Response:
     """One smoother; once it succeeded it has its metrics and carries a strong ETag, which changes with its users."""
-    row = repository.get_smoother(session, smoother_id)
-    shown = smoother_service.show_smoother(row, repository.versions_with(session, row.id))
-    if row.status == "succeeded":
-        etag = f'"{row.artefact_sha256}-{len(shown.used_by or [])}"'
-        if is_current(request, etag):
-            return Response(status_code=304, headers={"etag": etag})
-        response.headers["etag"] = etag
-    return shown
+    row = repository.get_filter(session, repository.SMOOTHER, smoother_id)
+    return answer(session, row, smoother_service.show_smoother, request, response)
 
 
 @router.delete("/{smoother_id}", dependencies=[needs("curate")], responses=responses(NotFound, Conflict))
 def delete(smoother_id: SmootherId, session: WriteSession) -> DeletedFilter:
     """Takes a smoother away; 409 with its users while a version's recipe names it."""
-    delete_filter(session, repository.get_smoother(session, smoother_id), WHAT)
-    return DeletedFilter(id=smoother_id, object=WHAT)
+    return delete_filter(session, repository.get_filter(session, repository.SMOOTHER, smoother_id))
 
 
 @router.post(
@@ -60,12 +52,13 @@ def delete(smoother_id: SmootherId, session: WriteSession) -> DeletedFilter:
 )  # fmt: skip
 def cancel_training(smoother_id: SmootherId, session: WriteSession) -> SmootherObject:
     """Ends a smoother's training."""
-    row = repository.get_smoother(session, smoother_id)
-    return smoother_service.show_smoother(cancel(session, row, WHAT))
+    return smoother_service.show_smoother(
+        cancel(session, repository.get_filter(session, repository.SMOOTHER, smoother_id))
+    )
 
 
 @router.post("/{smoother_id}/predict", dependencies=[needs("read")], responses=responses(NotFound, Conflict))
 def predict(smoother_id: SmootherId, body: Texts, session: ReadSession) -> SmoothedTexts:
     """Each text as smooth_disfluency leaves it with this smoother, in the texts' order."""
-    row = askable(repository.get_smoother(session, smoother_id), WHAT)
+    row = trained(session, repository.SMOOTHER, smoother_id)
     return SmoothedTexts(predictions=smoother_service.smooth(row, body.texts))

@@ -6,10 +6,9 @@ from sqlalchemy.orm import Session
 
 from app.errors import Unprocessable
 from app.filters import repository
-from app.filters.service import file_to_learn
+from app.filters.service import file_to_learn, queue, told
 from app.filters.smoother_schemas import EditObject, NewSmoother, SmoothedText, SmootherObject
-from app.models import LearnedFilter, new_id
-from app.queue import add_work
+from app.models import LearnedFilter
 
 
 def create_smoother(session: Session, body: NewSmoother) -> LearnedFilter:
@@ -18,23 +17,17 @@ def create_smoother(session: Session, body: NewSmoother) -> LearnedFilter:
     Raises:
         Unprocessable: no such file, one that holds no pairs, or settings out of bounds; `param` names which.
     """
+    from curation.artefacts import read_settings
     from curation.errors import CurationError
-    from curation.smoother_training import read_settings
+    from curation.smoother_training import SmootherSettings
 
     file = file_to_learn(session, body.file, "pairs")
     try:
-        settings = read_settings(body.hyperparameters)
+        settings = read_settings(SmootherSettings, body.hyperparameters)
     except CurationError as error:
         raise Unprocessable(f"hyperparameters.{error}", param="hyperparameters") from None
-    row = LearnedFilter(
-        id=new_id("smo"), kind=repository.SMOOTHER, name=body.name, file_id=file.id, status="queued", metrics={},
-        warnings=[], request={"holdout": body.holdout, "hyperparameters": settings.model_dump()},
-    )  # fmt: skip
-    session.add(row)
-    session.flush()
-    add_work(session, "learn", row.id)
-    session.flush()
-    return row
+    request = {"holdout": body.holdout, "hyperparameters": settings.model_dump()}
+    return queue(session, repository.SMOOTHER, body.name, file.id, request)
 
 
 def smooth(row: LearnedFilter, texts: Sequence[str]) -> list[SmoothedText]:
@@ -59,9 +52,4 @@ def smooth(row: LearnedFilter, texts: Sequence[str]) -> list[SmoothedText]:
 
 def show_smoother(row: LearnedFilter, used_by: list[str] | None = None) -> SmootherObject:
     """The smoother as the API tells it."""
-    return SmootherObject(
-        id=row.id, name=row.name, file=row.file_id, holdout=row.request["holdout"],
-        hyperparameters=row.request["hyperparameters"], status=row.status, digest=row.digest, metrics=row.metrics,
-        used_by=used_by, warnings=row.warnings, error=row.error, created_at=int(row.created_at),
-        finished_at=None if row.finished_at is None else int(row.finished_at),
-    )  # fmt: skip
+    return SmootherObject(**told(row, used_by), hyperparameters=row.request["hyperparameters"])

@@ -108,6 +108,8 @@ def test_a_version_leaves_out_the_lowest_by_its_own_scores(stack: RunningStack, 
     assert versions[0]["digest"] == versions[1]["digest"]
     told = [stack.get(f"/versions/{made['id']}/trace", operator="score_reward")["data"] for made in versions]
     assert [row["score"] for row in told[0]] == [row["score"] for row in told[1]]
+    assert set(stack.get(f"/reward_models/{model['id']}")["used_by"]) == {made["id"] for made in versions}
+    assert stack.http.delete(f"/reward_models/{model['id']}").status_code == 409
 
 
 @pytest.mark.parametrize(
@@ -136,4 +138,6 @@ def test_a_training_is_cancelled_and_leaves_no_process(stack: RunningStack, file
     stack.wait_until(lambda: stack.get(f"/reward_models/{made['id']}")["status"] == "running", 60)
     answer = stack.http.post(f"/reward_models/{made['id']}/cancel")
     assert answer.json()["status"] == "cancelled"
+    assert stack.http.delete(f"/reward_models/{made['id']}").json()["deleted"]
+    assert stack.http.get(f"/reward_models/{made['id']}").status_code == 404
     stack.wait_until(lambda: not [p for p in stack.family() if made["id"] in " ".join(p.cmdline())], 20)

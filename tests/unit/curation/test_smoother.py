@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from curation.errors import CurationError
 from curation.mixer import apply_edits
 from curation.operators.smooth_disfluency import SmoothDisfluency, smooth, smooth_texts
-from curation.smoother import CERTAIN, DESCRIPTION, Smoother, SmootherRef, arrays_of, decide
+from curation.smoother import CERTAIN, KIND, Smoother, SmootherRef, arrays_of, decide
 from curation.smoother_fitting import Learned
 from curation.smoother_metrics import measure
 from curation.smoother_network import Batch, Parameters, backward, forward, run, table_rows
@@ -52,7 +52,7 @@ def test_it_learns_a_filler_that_the_rules_do_not_know(folder: Path) -> None:
 
 def test_the_same_pairs_in_any_order_give_the_same_smoother(folder: Path, tmp_path: Path) -> None:
     again = train_smoother(PAIRS[::-1] + PAIRS[:5], tmp_path / "again", hyperparameters=SMALL)
-    first = json.loads((folder / DESCRIPTION).read_bytes())
+    first = json.loads((folder / KIND.description).read_bytes())
     assert again["arrays_sha256"] == first["arrays_sha256"]
     assert again["metrics"]["counts"]["duplicates"] == 5
     assert SmootherRef.at(folder).digest.startswith("sha256:")
@@ -68,8 +68,8 @@ def test_a_damaged_artefact_is_refused(folder: Path, tmp_path: Path) -> None:
     (copy / "out.npy").write_bytes(b"nothing")
     with pytest.raises(CurationError, match="train the smoother again"):
         Smoother.load(copy)
-    described = json.loads((copy / DESCRIPTION).read_bytes())
-    (copy / DESCRIPTION).write_text(json.dumps({**described, "holdout": 0.3}))
+    described = json.loads((copy / KIND.description).read_bytes())
+    (copy / KIND.description).write_text(json.dumps({**described, "holdout": 0.3}))
     with pytest.raises(CurationError, match="changed after training"):
         Smoother.load(copy)
 
