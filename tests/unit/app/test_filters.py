@@ -13,12 +13,10 @@ import polars as pl
 import psutil
 import pytest
 from fastapi.testclient import TestClient
+from service_in_process import do_pending_work, service_in_process
 from sqlalchemy import select
 
-from app import migrations
-from app.auth import create_key
-from app.db import get_engine, reading, writing
-from app.main import create_app
+from app.db import reading, writing
 from app.models import File, LearnedFilter, Outbox, RawSegment, Work, new_id
 from app.queue import add_work
 from app.settings import get_settings
@@ -36,12 +34,8 @@ RECORDS = [
 class Service:
     """The application, and its workers' part done in this process."""
 
-    def __init__(self, tmp_path: Path) -> None:
-        self.tmp_path = tmp_path
-        with writing() as session:
-            _, token = create_key(session, "test", ("read", "curate"))
-        headers = {"Authorization": f"Bearer {token}"}
-        self.http = TestClient(create_app(), headers=headers, raise_server_exceptions=False)
+    def __init__(self, tmp_path: Path, client: TestClient) -> None:
+        self.tmp_path, self.http = tmp_path, client
 
     def labels(self, records: list[tuple[str, str]], *, status: str = "processed", purpose: str = "labels") -> str:
         """A file of labels whose ingest has got as far as `status`."""
@@ -75,26 +69,12 @@ class Service:
         found: dict[str, Any] = self.http.get(f"/v1/classifiers/{classifier}").json()
         return found
 
-    def work(self) -> None:
-        """Does all pending work, and what follows from it."""
-        while True:
-            with reading() as session:
-                waiting = session.scalars(select(Work.id).where(Work.state == "pending")).all()
-            if not waiting:
-                return
-            for work_id in waiting:
-                do(work_id)
-
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setenv("TALKMILL_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TALKMILL_BROKER_URL", "redis://127.0.0.1:1/0")
-    get_settings.cache_clear()
-    migrations.upgrade()
-    yield Service(tmp_path)
-    get_engine().dispose()
-    get_settings.cache_clear()
+def service(tmp_path: Path) -> Iterator[Service]:
+    env = {"TALKMILL_DATA_DIR": str(tmp_path), "TALKMILL_BROKER_URL": "redis://127.0.0.1:1/0"}
+    with service_in_process(env) as client:
+        yield Service(tmp_path, client)
 
 
 def _work_of(subject: str) -> str:
@@ -117,7 +97,7 @@ def test_a_classifier_is_trained_measured_and_asked(service: Service) -> None:
     made = service.create(service.labels(RECORDS), holdout=0.2)
     assert (made["object"], made["status"], made["id"][:4]) == ("classifier", "queued", "clf-")
     assert service.http.post(f"/v1/classifiers/{made['id']}/predict", json={"texts": []}).status_code == 409
-    service.work()
+    do_pending_work()
     found = service.get(made["id"])
     assert (found["status"], found["error"]) == ("succeeded", None)
     assert found["digest"].startswith("sha256:")
@@ -144,7 +124,7 @@ def test_the_same_labels_give_the_same_artefact_even_after_a_crash(service: Serv
     do(_work_of(crashed))
     killer.join()
     assert service.get(crashed)["status"] == "running", "the work went back and is done again"
-    service.work()
+    do_pending_work()
     one, other = service.get(crashed), service.get(calm)
     assert one["status"] == other["status"] == "succeeded"
     assert one["digest"] == other["digest"]
@@ -173,7 +153,7 @@ def test_a_cancelled_training_ends_at_once(service: Service, monkeypatch: pytest
 
 def test_labels_that_teach_nothing_fail_with_the_reason(service: Service) -> None:
     made = service.create(service.labels([("好", "1"), ("坏", "0")] * 50))
-    service.work()
+    do_pending_work()
     found = service.get(made["id"])
     assert found["status"] == "failed"
     assert "at least 10" in found["error"]
@@ -187,7 +167,7 @@ def test_a_file_still_processed_is_waited_for(service: Service) -> None:
     assert service.get(made["id"])["status"] == "queued"
     with writing() as session:
         session.get_one(File, file).status = "processed"
-    service.work()
+    do_pending_work()
     assert service.get(made["id"])["status"] == "succeeded"
 
 
@@ -197,7 +177,7 @@ def test_a_file_that_cannot_be_read_fails_the_classifier(service: Service) -> No
     with writing() as session:
         row = session.get_one(File, file)
         row.status, row.status_details = "error", "it is empty"
-    service.work()
+    do_pending_work()
     assert "it is empty" in service.get(made["id"])["error"]
 
 
@@ -216,7 +196,7 @@ def test_a_wrong_field_is_named(service: Service) -> None:
     url = "/v1/classifiers/clf-" + "0" * 24
     assert service.http.get(url).status_code == service.http.post(f"{url}/cancel").status_code == 404
     made = service.create(good)
-    service.work()
+    do_pending_work()
     url = f"/v1/classifiers/{made['id']}/predict"
     assert service.http.post(url, json={"texts": ["a"] * 10_001}).json()["error"]["param"] == "texts"
     assert service.http.post(url, content=b'{"texts":["\\ud800"]}').status_code == 422
@@ -233,10 +213,10 @@ def test_a_version_is_filtered_by_a_classifier(service: Service) -> None:
     url = f"/v1/datasets/{dataset}/versions"
     early = service.http.post(url, json={"files": [file], "recipe": recipe})
     assert (early.status_code, early.json()["error"]["param"]) == (422, "recipe.operators[0].classifier")
-    service.work()
+    do_pending_work()
     made = service.http.post(url, json={"files": [file], "recipe": recipe})
     assert made.status_code == 202, made.text
-    service.work()
+    do_pending_work()
     version = service.http.get(f"/v1/versions/{made.json()['id']}").json()
     assert version["status"] == "succeeded", version["error"]
     assert version["recipe"]["operators"][0]["labels"] == ["1"]
@@ -255,9 +235,9 @@ def _version(service: Service, said: list[str], recipe: dict[str, Any]) -> dict[
     file = service.http.post("/v1/files", **upload).json()["id"]  # type: ignore[arg-type]
     dataset = service.http.post("/v1/datasets", json={"name": "calls"}).json()["id"]
     url = f"/v1/datasets/{dataset}/versions"
-    service.work()
+    do_pending_work()
     made = service.http.post(url, json={"files": [file], "recipe": recipe}).json()
-    service.work()
+    do_pending_work()
     version: dict[str, Any] = service.http.get(f"/v1/versions/{made['id']}").json()
     assert version["status"] == "succeeded", version["error"]
     return version
@@ -265,7 +245,7 @@ def _version(service: Service, said: list[str], recipe: dict[str, Any]) -> dict[
 
 def test_what_it_is_least_sure_of_is_labelled_and_teaches_the_next_one(service: Service) -> None:
     first = service.create(service.labels(RECORDS))["id"]
-    service.work()
+    do_pending_work()
     said = ["滚开，1号", "谢谢，2号", "完全没见过的说法", "完全没见过的说法", "你真蠢，3号"]
     version = _version(service, said, {"operators": []})
     url = f"/v1/classifiers/{first}"
@@ -278,7 +258,7 @@ def test_what_it_is_least_sure_of_is_labelled_and_teaches_the_next_one(service: 
     labels = [{"text": "完全没见过的说法", "label": "1"}, {"text": "谢谢，2号", "label": "1"}]
     made = service.http.post(f"{url}/labels", json={"labels": labels})
     assert made.status_code == 202, made.text
-    service.work()
+    do_pending_work()
     second = service.get(made.json()["id"])
     assert (second["status"], second["parent"], second["labels_added"]) == ("succeeded", first, 2)
     counts = [service.get(name)["metrics"]["counts"] for name in (first, second["id"])]
@@ -292,7 +272,7 @@ def test_what_it_is_least_sure_of_is_labelled_and_teaches_the_next_one(service: 
 def test_a_classifier_in_use_is_not_deleted(service: Service) -> None:
     classifier, other = service.create(service.labels(RECORDS))["id"], service.create(service.labels(RECORDS))["id"]
     assert service.http.delete(f"/v1/classifiers/{classifier}").status_code == 409, "it is still being trained"
-    service.work()
+    do_pending_work()
     recipe = {"operators": [{"kind": "classify_text", "classifier": classifier}]}
     version = _version(service, ["谢谢，2号"], recipe)
     assert service.get(classifier)["used_by"] == [version["id"]]
@@ -317,7 +297,7 @@ def test_an_ingest_that_ends_announces_the_training_again(service: Service) -> N
     with reading() as session:
         do(session.scalars(select(Work.id).where(Work.kind == "ingest")).one())
     assert _announced(_work_of(made["id"])) == told + 1
-    service.work()
+    do_pending_work()
     assert service.get(made["id"])["status"] == "failed", "one label is no label"
 
 
