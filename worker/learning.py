@@ -6,6 +6,7 @@ user's mistake into `error`. It sees no database. Killed anywhere, the work is d
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from app.crash import crash_point
 from app.db import writing
 from app.filters.artefacts import pack
 from app.filters.repository import SMOOTHER
-from app.models import File, LearnedFilter, RawSegment, Work
+from app.models import File, Json, LearnedFilter, RawSegment, Work
 from app.process import kill_group, start
 from app.queue import add_nudge
 from app.store import get_store
@@ -36,6 +37,25 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
 def learn(lease: Lease, lost: threading.Event) -> None:
     """Trains a filter from its file, once that is processed, and publishes it."""
+    begun = begin(lease)
+    if begun is None:
+        return
+    row, segments = begun
+    store = get_store()
+    with scratch() as folder:
+        paths = [str(store.path(sha256)) for sha256 in segments]
+        described = _train(folder, {"kind": row.kind, "segments": paths, **row.request}, lost)
+        blob = pack(folder / "artefact", folder)
+    metrics = described["metrics"]
+    publish(lease, described["digest"], blob.sha256, metrics, _warnings(row.kind, metrics))
+
+
+def begin(lease: Lease) -> tuple[LearnedFilter, list[str]] | None:
+    """The filter and the blobs of its records; None where its file is still processed, which announces this again.
+
+    Raises:
+        CannotBeDoneError: the file could not be read.
+    """
     with writing() as session:
         row = session.get_one(LearnedFilter, lease.subject)
         file = session.get_one(File, row.file_id)
@@ -43,29 +63,43 @@ def learn(lease: Lease, lost: threading.Event) -> None:
             raise CannotBeDoneError(f"file {file.id} could not be read: {file.status_details}")
         if file.status == "processed":
             row.status = "running"
-        segments = session.scalars(
-            select(RawSegment.sha256).where(RawSegment.file_id == file.id).order_by(RawSegment.ordinal)
-        ).all()
-    if file.status != "processed":
-        wait_for_file(lease, file.id)
-        return
-    store = get_store()
-    with scratch() as folder:
-        paths = [str(store.path(sha256)) for sha256 in segments]
-        described = _train(folder, {"kind": row.kind, "segments": paths, **row.request}, lost)
-        blob = pack(folder / "artefact", folder)
+        mine = select(RawSegment.sha256).where(RawSegment.file_id == file.id)
+        segments = session.scalars(mine.order_by(RawSegment.ordinal)).all()
+    if file.status == "processed":
+        return row, list(segments)
+    give_back(lease, nudge=False)
+    with writing() as session:
+        if session.get_one(File, file.id).status in ("processed", "error"):  # it ended just before
+            add_nudge(session, session.get_one(Work, lease.work_id))
+    return None
+
+
+def publish(lease: Lease, digest: str, artefact_sha256: str, metrics: Json, warnings: list[str]) -> None:
+    """The filter has learned, and can be asked."""
     crash_point("learn_artefact_stored")
     with writing() as session:
-        finish(session, lease, {"digest": described["digest"]})
+        finish(session, lease, {"digest": digest})
         row = session.get_one(LearnedFilter, lease.subject)
-        row.status = "succeeded"
-        row.digest = described["digest"]
-        row.artefact_sha256 = blob.sha256
-        row.metrics = described["metrics"]
-        row.warnings = _warnings(row.kind, described["metrics"])
-        row.finished_at = time.time()
+        row.status, row.digest, row.artefact_sha256 = "succeeded", digest, artefact_sha256
+        row.metrics, row.warnings, row.finished_at = metrics, warnings, time.time()
         crash_point("learn_before_commit")
     crash_point("learn_committed")
+
+
+def run_child(child: "subprocess.Popen[bytes]", lost: threading.Event) -> int:
+    """Waits for the process that trains; returns its exit status.
+
+    Raises:
+        LeaseLostError: somebody else does it now, or it was cancelled; the process is gone.
+    """
+    try:
+        while child.poll() is None:
+            if lost.wait(POLL_S):
+                raise LeaseLostError("the training was cancelled or taken over")
+    finally:
+        kill_group(child)
+        status = child.wait()
+    return status
 
 
 def fail_filter(session: Session, lease: Lease, error: str) -> None:
@@ -77,14 +111,6 @@ def fail_filter(session: Session, lease: Lease, error: str) -> None:
         row.finished_at = time.time()
 
 
-def wait_for_file(lease: Lease, file_id: str) -> None:
-    """Gives the work back; the file's ingest announces it again, even if it ended just before."""
-    give_back(lease, nudge=False)
-    with writing() as session:
-        if session.get_one(File, file_id).status in ("processed", "error"):
-            add_nudge(session, session.get_one(Work, lease.work_id))
-
-
 def _train(folder: Path, request: dict[str, Any], lost: threading.Event) -> dict[str, Any]:
     """Trains in a child and waits for it.
 
@@ -94,18 +120,11 @@ def _train(folder: Path, request: dict[str, Any], lost: threading.Event) -> dict
     """
     write_json({**request, "out": str(folder / "artefact")}, folder / "request.json")
     command = [sys.executable, "-m", "worker.learning", str(folder / "request.json")]
-    child = start(command, env={**os.environ, **ONE_THREAD})
-    try:
-        while child.poll() is None:
-            if lost.wait(POLL_S):
-                raise LeaseLostError("the training was cancelled or taken over")
-    finally:
-        kill_group(child)
-        child.wait()
+    status = run_child(start(command, env={**os.environ, **ONE_THREAD}), lost)
     if (folder / "error").exists():
         raise CannotBeDoneError((folder / "error").read_text("utf-8"))
-    if child.returncode != 0:
-        raise ChildProcessError(f"the training process ended with status {child.returncode}")
+    if status != 0:
+        raise ChildProcessError(f"the training process ended with status {status}")
     described: dict[str, Any] = json.loads((folder / "described.json").read_bytes())
     return described
 

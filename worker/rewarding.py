@@ -8,25 +8,22 @@ import json
 import shutil
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from sqlalchemy import select
 
-from app.crash import crash_point
-from app.db import writing
+from app.db import reading
 from app.filters.artefacts import pack
-from app.models import File, Json, LearnedFilter, RawSegment
-from app.process import kill_group, start
+from app.models import Json, LearnedFilter
+from app.process import start
 from app.settings import get_settings
 from app.store import get_store
 from app.training.folders import lay_out
 from app.training.repository import model_files
 from worker.curating import CannotBeDoneError, scratch
-from worker.learning import wait_for_file
-from worker.leases import Lease, LeaseLostError, finish
+from worker.learning import begin, publish, run_child
+from worker.leases import Lease
 from worker.run_config import processes
 
 POLL_S = 0.5
@@ -36,51 +33,35 @@ MIN_PAIRS = 100
 
 def learn_reward(lease: Lease, lost: threading.Event) -> None:
     """Trains a reward model from its file's pairs, once the file is processed, and publishes it."""
-    with writing() as session:
-        row = session.get_one(LearnedFilter, lease.subject)
-        file = session.get_one(File, row.file_id)
-        if file.status == "error":
-            raise CannotBeDoneError(f"file {file.id} could not be read: {file.status_details}")
-        if file.status == "processed":
-            row.status = "running"
-        segments = session.scalars(
-            select(RawSegment.sha256).where(RawSegment.file_id == file.id).order_by(RawSegment.ordinal)
-        ).all()
-        named = row.request["config"]["model"].get("base")
-        base_files = model_files(session, named) if named else None
-    if file.status != "processed":
-        wait_for_file(lease, file.id)
+    begun = begin(lease)
+    if begun is None:
         return
+    row, segments = begun
     if not segments:
-        raise CannotBeDoneError(f"file {file.id} has no pair to learn from")
+        raise CannotBeDoneError(f"file {row.file_id} has no pair to learn from")
     run_dir = get_settings().runs_dir / row.id
-    config = _write_config(row, list(segments), base_files, run_dir)
+    config = _write_config(row, segments, run_dir)
     _train(config, run_dir, lost)
     model, metrics = _best(run_dir)
     with scratch() as folder:
         blob = pack(model, folder)
-    crash_point("learn_artefact_stored")
-    with writing() as session:
-        digest = f"sha256:{blob.sha256}"
-        finish(session, lease, {"digest": digest})
-        row = session.get_one(LearnedFilter, lease.subject)
-        row.status, row.digest, row.artefact_sha256 = "succeeded", digest, blob.sha256
-        row.metrics, row.warnings, row.finished_at = metrics, _warnings(metrics), time.time()
-        crash_point("learn_before_commit")
-    crash_point("learn_committed")
+    publish(lease, f"sha256:{blob.sha256}", blob.sha256, metrics, _warnings(metrics))
     for path in get_settings().runs_dir.glob(f"{row.id}*"):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _write_config(row: LearnedFilter, segments: list[str], base_files: dict[str, str] | None, run_dir: Path) -> Path:
+def _write_config(row: LearnedFilter, segments: list[str], run_dir: Path) -> Path:
     """Puts the pairs into one file, beside the settings of the run."""
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     pairs = run_dir.with_suffix(".parquet")
     paths = [get_store().path(sha256) for sha256 in segments]
     pl.scan_parquet(paths).select("messages", "chosen", "rejected").sink_parquet(pairs)
     config: Json = {**row.request["config"]}
-    if base_files is not None:
-        config["model"] = {**config["model"], "base": str(lay_out(base_files))}
+    if named := config["model"].get("base"):
+        with reading() as session:
+            base_files = model_files(session, named)
+        if base_files is not None:
+            config["model"] = {**config["model"], "base": str(lay_out(base_files))}
     config["data"] = {**config["data"], "preferences": str(pairs)}
     config["run"] = {"nproc": processes(), **config.get("run", {})}
     path = run_dir.with_suffix(".request.json")
@@ -98,13 +79,7 @@ def _train(config: Path, run_dir: Path, lost: threading.Event) -> None:
     log = run_dir.with_suffix(".log")
     log.unlink(missing_ok=True)
     child = start([sys.executable, "-m", "trainer", str(config), "--out", str(run_dir)], log=log)
-    try:
-        while child.poll() is None:
-            if lost.wait(POLL_S):
-                raise LeaseLostError("the training was cancelled or taken over")
-    finally:
-        kill_group(child)
-        status = child.wait()
+    status = run_child(child, lost)
     if status != 0:
         told = [line for line in log.read_text("utf-8", "replace").splitlines() if line.startswith("Error: ")]
         if told:
