@@ -4,12 +4,10 @@ Compiled by numba when first called, and kept on disk where there is a writable 
 two n-grams of one hash are not expected in a model's life. 0 is no hash, but a free place.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
-
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from curation.compiled import compiled
 
 UNKNOWN, SPACE, SINGLE, LETTER, DIGIT = range(5)
 """Kinds of code points: what is a token of its own, and what is part of a word."""
@@ -27,16 +25,6 @@ Kinds = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-F = TypeVar("F", bound=Callable[..., object])
-
-
-def compiled(function: F) -> F:
-    """The function as machine code."""
-    try:
-        made: F = numba.njit(cache=True)(function)  # type: ignore[assignment]
-    except RuntimeError:  # no writable place
-        made = numba.njit(function)
-    return made
 
 
 @compiled

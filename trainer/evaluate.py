@@ -7,7 +7,7 @@ were generated, greedily, each after what was really said before it.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from trainer.batches import Address, validation_batches
+from trainer.batches import Address, Batch, validation_batches
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import TrainConfig
 from trainer.decoding import generate
@@ -78,13 +78,7 @@ class Evaluator:
         """Mean loss over the held-out target tokens; the sums of conversations go to their file."""
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         seen_V = torch.zeros(self.chat.vocab_size, dtype=torch.int64)
-        for batch in validation_batches(
-            self.vectors,
-            micro_rows=self.micro_rows,
-            capacity=self.config.row_tokens,
-            rank=distributed.get_rank(),
-            world=distributed.get_world_size(),
-        ):
+        for batch in self.held_out():
             for (ids, positions, labels), addresses in zip(batch.micro_batches, batch.addresses, strict=True):
                 micro = (tensor.to(self.device) for tensor in (ids, positions, labels))
                 losses_S = model(*micro, by_sample=True).double().tolist()
@@ -103,6 +97,13 @@ class Evaluator:
             "target_tokens": int(targets),
             "unigram_entropy": _entropy(seen_V),
         }
+
+    def held_out(self) -> Iterator[Batch]:
+        """This rank's part of the held-out rows."""
+        return validation_batches(
+            self.vectors, micro_rows=self.micro_rows, capacity=self.config.row_tokens, rank=distributed.get_rank(),
+            world=distributed.get_world_size(),
+        )  # fmt: skip
 
     @property
     def chat(self) -> ChatTokenizer:

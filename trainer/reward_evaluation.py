@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import distributed
 
-from trainer.batches import validation_batches
 from trainer.evaluate import EVALUATIONS, FOLDER, Evaluator, gather, write_lines
 from trainer.loss import LanguageModelLoss
 from trainer.parallel import sum_over_ranks
@@ -43,13 +42,7 @@ class RewardEvaluator(Evaluator):
     def _score_pairs(self, model: RewardLoss) -> list[tuple[str, list[float]]]:
         """Scores of this rank's pairs, the chosen reply's first."""
         found: list[tuple[str, list[float]]] = []
-        for batch in validation_batches(
-            self.vectors,
-            micro_rows=self.micro_rows,
-            capacity=self.config.row_tokens,
-            rank=distributed.get_rank(),
-            world=distributed.get_world_size(),
-        ):
+        for batch in self.held_out():
             for micro, addresses in zip(batch.micro_batches, batch.addresses, strict=True):
                 scores = model.scores(*(tensor.to(self.device) for tensor in micro)).tolist()
                 names = [row for address in addresses for row, _ in self._names[address]]
