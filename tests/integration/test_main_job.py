@@ -142,7 +142,9 @@ def _open_with_transformers(stack: RunningStack, job: dict[str, Any]) -> None:
     folder.mkdir()
     for file in stack.get(f"/fine_tuning/jobs/{job['id']}/files")["data"]:
         content = stack.http.get(f"/fine_tuning/jobs/{job['id']}/files/{file['name']}")
-        (folder / file["name"]).write_bytes(content.content)
+        path = folder / file["name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.content)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.config.model_type == "llama"
     assert tokenizer.decode(tokenizer("你好，世界")["input_ids"]) == "你好，世界"
