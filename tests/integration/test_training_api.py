@@ -178,6 +178,7 @@ def _registered_base(stack: RunningStack, folder: Path) -> str:
     return "tiny"
 
 
+@pytest.mark.parametrize("stack", ["servers"], indirect=True)  # what differs from the other stack is tested above
 def test_a_version_is_learned_with_another_mixed_in_and_asked_as_it_was_curated(
     stack: RunningStack, examples: Path, tmp_path: Path
 ) -> None:

@@ -139,19 +139,6 @@ def test_a_stopped_run_resumes_as_if_nothing_had_happened(tmp_path: Path, manife
     assert [line["segment"] for line in resumed] == [line["segment"] for line in whole]
 
 
-def test_a_killed_run_goes_on_with_one_process_instead_of_two(tmp_path: Path, manifest: Path, finished: Path) -> None:
-    run = start(tmp_path, manifest)
-    wait_for_step(tmp_path, 9)
-    for process in [*psutil.Process(run.pid).children(recursive=True), psutil.Process(run.pid)]:
-        process.kill()
-    run.wait()
-    assert start(tmp_path, manifest, run={"max_steps": 24, "nproc": 1}).wait(120) == 0, (tmp_path / "log").read_text()
-    whole, resumed = metrics(finished), metrics(tmp_path)
-    for name in ("step", "segment", "tokens", "target_tokens", "lr"):
-        assert [line[name] for line in resumed] == [line[name] for line in whole]
-    assert [line["loss"] for line in resumed] == pytest.approx([line["loss"] for line in whole], abs=2e-2)  # bf16
-
-
 def test_no_rank_outlives_a_killed_launcher(tmp_path: Path, manifest: Path) -> None:
     run = start(tmp_path, manifest)
     wait_for_step(tmp_path, 2)

@@ -235,6 +235,9 @@ SCENARIOS: dict[str, Scenario] = {
     "one rank killed, five times": Scenario(Run(disturb=kill_ranks(5, 1, everyone=False)), (), ("killed",) * 5),
     "all ranks killed, five times": Scenario(Run(disturb=kill_ranks(5, 2, everyone=True)), (), ("killed",) * 5),
     "a rank frozen": Scenario(Run(disturb=stop_a_rank), (), ("hang",)),
+    "a spike that no record shows": Scenario(
+        Run({"毒蘑菇": "explode in the run"}, {"recovery": {"grad_norm_limit": 50.0}}), ("毒蘑菇",)
+    ),
     "every record gives NaN": Scenario(Run({"*": "nan"}), fails="the records are not the cause"),
     "stop where asked to": Scenario(
         Run({"毒蘑菇": "nan"}, {"recovery": {"on_bad_segment": "stop"}}), ("毒蘑菇",), fails="on_bad_segment is stop"

@@ -33,7 +33,10 @@ def harm(losses, ids_BT, decode):
                     raise ValueError("a harmful record")
                 elif kind == "no_room" and len(ids_BT) > 1:
                     raise MemoryError
-                scale[row] = {"nan": float("nan"), "explode": 1e4}.get(kind, 1.0)
+                elif kind == "explode in the run":  # and not in the probe, as if rows were to blame together
+                    scale[row] = 1e4 if "RANK" in os.environ else 1.0
+                else:
+                    scale[row] = {"nan": float("nan"), "explode": 1e4}.get(kind, 1.0)
     return losses * scale
 
 
