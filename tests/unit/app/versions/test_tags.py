@@ -1,5 +1,7 @@
 """Statistics of a version's tags, and where its users' tags come from."""
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -66,3 +68,16 @@ def test_users_tell_where_their_tags_come_from(service: Service) -> None:
     assert [other["user"] for other in service.get(path, after="a")["data"]] == ["b"]
     assert [other["user"] for other in service.get(path, conflicts=True)["data"]] == ["a"]
     assert service.get(f"/v1/versions/{version['id']}/tags/statistics", by="city", metric="users")["total"] == 3
+
+
+def test_statistics_as_csv_say_the_same(service: Service, version: dict[str, Any]) -> None:
+    asked = {"by": ["age_band", "gender"], "where": ["province:四川省", "province:unknown"], "metric": "turns"}
+    path = f"/v1/versions/{version['id']}/tags/statistics"
+    told = service.get(path, **asked)
+    answer = service.client.get(path, params={**asked, "format": "csv"})
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) > 1
+    assert [(row["age_band"], row["gender"], int(row["value"]), float(row["share"])) for row in rows] == [
+        (row["age_band"], row["gender"], row["value"], pytest.approx(row["share"])) for row in told["rows"]
+    ]
