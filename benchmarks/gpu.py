@@ -27,12 +27,12 @@ import torch
 from torch import distributed
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from trainer.attention import choose_attention
 from trainer.blocks import prepare_blocks
+from trainer.data.packing import pack
 from trainer.loss import LanguageModelLoss
 from trainer.optim import clip_gradients, make_optimizer
-from trainer.packing import pack
 from trainer.parallel import shard, start_group, this_device
+from trainer.structure.attention import choose_attention
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "gpu.json"

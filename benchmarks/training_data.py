@@ -166,12 +166,12 @@ def config_of(made: Path) -> Path:
 
 def act(action: str, config_path: Path, processes: int) -> None:
     """What a child does."""
-    from trainer.batches import batches
     from trainer.config import load_config
+    from trainer.data.batches import batches
+    from trainer.data.vectorising import vectorise
+    from trainer.data.vectors import hand_over, take_over
+    from trainer.data.version import open_version
     from trainer.launcher import open_tokenizer
-    from trainer.vectorising import vectorise
-    from trainer.vectors import hand_over, take_over
-    from trainer.version import open_version
 
     if action == "imports":
         return

@@ -9,8 +9,8 @@ from typing import Any
 from curation.command import curate
 from curation.recipe import parse_recipe
 from trainer.config import TrainConfig, parse_config
-from trainer.vectors import OpenSegment, Vectors
-from trainer.version import DatasetVersion, open_version
+from trainer.data.vectors import OpenSegment, Vectors
+from trainer.data.version import DatasetVersion, open_version
 
 CHARACTERS = [chr(code) for code in range(0x4E00, 0x5600)]
 STRUCTURE = {"operators": [{"kind": "structure_dialogue"}]}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trainer.scratch_tokenizer import train_tokenizer
+from trainer.data.scratch_tokenizer import train_tokenizer
 
 TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a clerk.<|im_end|>\n{% endif %}"

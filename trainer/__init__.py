@@ -3,6 +3,6 @@
 `transformers` opens this package's own type of model as it opens its own ones, once `trainer` is imported.
 """
 
-from trainer.registration import register_when_loaded
+from trainer.structure.registration import register_when_loaded
 
 register_when_loaded()

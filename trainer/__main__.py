@@ -47,7 +47,7 @@ def _train(given: Sequence[str]) -> int:
             raise ConfigError("--show must be at least 1")
         from rich.console import Console
 
-        from trainer.viewer import show
+        from trainer.data.viewer import show
 
         show(options.config, options.show, Console())
         return 0
@@ -75,7 +75,7 @@ def _score(given: Sequence[str]) -> int:
     )
     parser.add_argument("run_dir", type=Path, help="run directory, or a model folder")
     options = parser.parse_args(given)
-    from trainer.scoring import main as serve
+    from trainer.reward.scoring import main as serve
 
     serve(options.run_dir)
     return 0
@@ -85,7 +85,7 @@ def _inspect(given: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer inspect", description="Open a base model; facts as JSON.")
     parser.add_argument("folder", type=Path, help="Hugging Face folder")
     options = parser.parse_args(given)
-    from trainer.inspection import inspect
+    from trainer.structure.inspection import inspect
 
     print(json.dumps(inspect(options.folder), ensure_ascii=False))  # noqa: T201
     return 0

@@ -11,9 +11,9 @@ import torch
 from torch import distributed, nn
 from torch.utils.checkpoint import checkpoint
 
-from trainer.decoder_blocks import blocks_of
 from trainer.loss import LOSS_CHUNK, LanguageModelLoss
 from trainer.parallel import sum_over_ranks
+from trainer.structure.decoder_blocks import blocks_of
 
 if TYPE_CHECKING:  # the benchmark of a GPU runs without pydantic
     from trainer.config import TrainConfig

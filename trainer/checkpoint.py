@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
 from trainer.config import TrainConfig
 from trainer.loss import LanguageModelLoss
 from trainer.records import DamagedCheckpointError, TrainingError, write_json
-from trainer.recovery import is_good
+from trainer.recovery.verdicts import is_good
 
 PROGRESS, QUALITY, SUMS = "progress.json", "quality.json", "sums.json"
 CHUNK_BYTES = 1 << 24

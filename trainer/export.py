@@ -26,7 +26,7 @@ def export(model: LanguageModelLoss, chat: ChatTokenizer, folder: Path) -> None:
     if distributed.get_rank() == 0:
         weights = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
         if hasattr(model.model, "peft_config"):
-            from trainer.lora import merge, save_adapter  # peft takes seconds to load
+            from trainer.structure.lora import merge, save_adapter  # peft takes seconds to load
 
             beside = folder.with_name("adapter" if folder.name == "model" else f"{folder.name}-adapter")
             with appearing(beside) as temporary:

@@ -14,7 +14,7 @@ from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import load_config
 from trainer.dialogues import DialogueError, truncate_prompt
 from trainer.loss import LanguageModelLoss
-from trainer.model import build, load_structure, open_base
+from trainer.structure.model import build, load_structure, open_base
 
 MAX_NEW_TOKENS = 4096
 

@@ -13,20 +13,20 @@ from typing import Any
 
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import ConfigError, TrainConfig, load_config
-from trainer.cure import CannotCureError, Patient, cure
+from trainer.data.scratch_tokenizer import scratch_tokenizer
+from trainer.data.vectorising import CODE_VERSION, cache_root, vectorise
+from trainer.data.vectors import Vectors, hand_over
+from trainer.data.version import DatasetVersion, check_bounds, open_version
 from trainer.dialogues import DialogueError
-from trainer.faults import DATA_KINDS, Fault
 from trainer.nodes import Node, announce, await_attempt, this_node
-from trainer.preferences import open_preferences
 from trainer.rank import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_SUCCEEDED
 from trainer.ranks import run_ranks
 from trainer.records import TrainingError, drop_torn_line, event, write_json
+from trainer.recovery.cure import CannotCureError, Patient, cure
+from trainer.recovery.faults import DATA_KINDS, Fault
+from trainer.reward.preferences import open_preferences
 from trainer.run_lock import RunLock
 from trainer.schedule import resolve
-from trainer.scratch_tokenizer import scratch_tokenizer
-from trainer.vectorising import CODE_VERSION, cache_root, vectorise
-from trainer.vectors import Vectors, hand_over
-from trainer.version import DatasetVersion, check_bounds, open_version
 
 
 def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
@@ -44,7 +44,7 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
     version = open_version(config.data.version)
     check_bounds(version, config.data.max_source_length, config.data.max_target_length)
     if config.model.base is not None:
-        from trainer.model import check_base
+        from trainer.structure.model import check_base
 
         check_base(Path(config.model.base), config.sample_tokens)
     node = this_node(config)

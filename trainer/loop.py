@@ -12,27 +12,27 @@ from typing import Any
 import torch
 from torch import distributed
 
-from trainer import architecture
-from trainer.ahead import one_ahead
-from trainer.batches import Batch, batches
-from trainer.beacon import Beacon, Phase
 from trainer.blocks import prepare_blocks
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.checkpoint import Checkpoints, Progress, read_qualities
 from trainer.config import TrainConfig
-from trainer.cure import micro_tokens, tolerated_until
-from trainer.detours import read_detours
-from trainer.evaluate import EVALUATIONS, last_evaluation
+from trainer.data.ahead import one_ahead
+from trainer.data.batches import Batch, batches
+from trainer.data.vectors import Vectors
+from trainer.evaluation.evaluate import EVALUATIONS, last_evaluation
 from trainer.loss import LanguageModelLoss
-from trainer.model import build, load_structure
 from trainer.objectives import Export, objective_of
 from trainer.optim import LossScale, make_optimizer
 from trainer.parallel import num_parameters, shard, start_group, this_device
 from trainer.records import FaultError, append_line, cut_back, event, read_lines, write_json
-from trainer.recovery import fault_in, window_facts
+from trainer.recovery.beacon import Beacon, Phase
+from trainer.recovery.cure import micro_tokens, tolerated_until
+from trainer.recovery.detours import read_detours
+from trainer.recovery.verdicts import fault_in, window_facts
 from trainer.schedule import Schedule, unusual_rate
 from trainer.step import Stepper
-from trainer.vectors import Vectors
+from trainer.structure import architecture
+from trainer.structure.model import build, load_structure
 
 SUCCEEDED, INTERRUPTED = "succeeded", "interrupted"
 COLLECT_EVERY = 50

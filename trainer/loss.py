@@ -6,7 +6,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache, PreTrainedModel
 
-from trainer.attention import bounds_of
+from trainer.structure.attention import bounds_of
 
 LOSS_CHUNK = 1024
 """Target tokens whose logits exist at once."""

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.beacon import FOLDER
 from trainer.config import ConfigError, TrainConfig
 from trainer.records import write_json
+from trainer.recovery.beacon import FOLDER
 
 RENDEZVOUS, NODE_RANK = "TALKMILL_RENDEZVOUS", "TALKMILL_NODE_RANK"
 POLL_S = 0.5

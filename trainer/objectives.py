@@ -8,11 +8,11 @@ from transformers import PreTrainedModel
 
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import TrainConfig
-from trainer.evaluate import Evaluator
+from trainer.evaluation.evaluate import Evaluator
 from trainer.export import export
 from trainer.loss import LanguageModelLoss
-from trainer.reward import RewardLoss, as_reward_model, export_reward_model
-from trainer.reward_evaluation import RewardEvaluator
+from trainer.reward.evaluation import RewardEvaluator
+from trainer.reward.model import RewardLoss, as_reward_model, export_reward_model
 
 Export = Callable[[LanguageModelLoss, ChatTokenizer, Path], None]
 

@@ -8,8 +8,8 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-from trainer.decoder_blocks import blocks_of
 from trainer.loss import LanguageModelLoss
+from trainer.structure.decoder_blocks import blocks_of
 
 if TYPE_CHECKING:  # the benchmark of a GPU runs without pydantic
     from trainer.config import TrainConfig

@@ -5,12 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from trainer.beacon import Beacon, read_beats
 from trainer.chat_tokenizer import load_chat_tokenizer
 from trainer.config import load_config
-from trainer.faults import report
+from trainer.data.vectors import take_over
+from trainer.recovery.beacon import Beacon, read_beats
+from trainer.recovery.faults import report
 from trainer.run_lock import RunLock, die_with_launcher
-from trainer.vectors import take_over
 
 EXIT_SUCCEEDED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.beacon import Beat, Phase, forget_beat, read_beats
 from trainer.config import Recovery, TrainConfig
-from trainer.faults import Fault, diagnose, forget_report, read_reports
 from trainer.nodes import Node, ends_elsewhere, tell_end
+from trainer.recovery.beacon import Beat, Phase, forget_beat, read_beats
+from trainer.recovery.faults import Fault, diagnose, forget_report, read_reports
 from trainer.run_lock import LAUNCHER
 
 POLL_S = 0.5

@@ -11,7 +11,7 @@ class TrainingError(RuntimeError):
 
 
 class FaultError(TrainingError):
-    """Something went wrong that may be mended without the user; `kind` is one of `trainer.faults`."""
+    """Something went wrong that may be mended without the user; `kind` is one of `trainer.recovery.faults`."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)

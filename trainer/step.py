@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import distributed
 
-from trainer.batches import Batch
-from trainer.beacon import Beacon, Phase
 from trainer.config import TrainConfig
+from trainer.data.batches import Batch
 from trainer.loss import LanguageModelLoss
 from trainer.optim import LossScale, clip_gradients
 from trainer.parallel import sum_over_ranks
+from trainer.recovery.beacon import Beacon, Phase
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Generators:
         return self._ask(command, request, "messages")
 
     def score(self, folder: Path, conversations: list[dict[str, Any]]) -> list[float | None]:
-        """The reward model's scores of conversations, as `trainer.scoring.serve` tells them; raises as `ask` does."""
+        """Scores of conversations, as `trainer.reward.scoring.serve` tells them; raises as `ask` does."""
         (answer,) = self._ask(["score", str(folder)], {"conversations": conversations}, "conversations")
         scores: list[float | None] = answer["scores"]
         return scores

@@ -1,4 +1,4 @@
-"""Torch's own kernel in the place where tests/unit/trainer/test_attention.py has its definition."""
+"""Torch's own kernel in the place where tests/unit/trainer/structure/test_attention.py has its definition."""
 
 import copy
 import json
@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedConfig, PreTrainedModel
 
-from trainer.attention import VARLEN, choose_attention
 from trainer.config import Run
 from trainer.loss import LanguageModelLoss
+from trainer.structure.attention import VARLEN, choose_attention
 
 ROOT = Path(__file__).parents[2]
 SIZES = {

@@ -11,13 +11,13 @@ import torch
 from torch import distributed
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trainer.batches import Batch
-from trainer.beacon import Beacon
 from trainer.blocks import prepare_blocks
 from trainer.config import TrainConfig, parse_config
+from trainer.data.batches import Batch
 from trainer.loss import LanguageModelLoss
 from trainer.optim import LossScale, make_optimizer
 from trainer.parallel import full, shard
+from trainer.recovery.beacon import Beacon
 from trainer.step import Found, Stepper
 
 CPU = torch.device("cpu")

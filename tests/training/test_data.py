@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from made_talks import make_version, talk
 
-from trainer.version import DatasetVersion
+from trainer.data.version import DatasetVersion
 
 CONFIG: dict[str, Any] = {
     "model": {"scratch": {"preset": "tiny", "hidden_size": 32, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1,

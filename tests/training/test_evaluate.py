@@ -14,8 +14,8 @@ from tiny_base import make_tiny_base
 from curation.command import curate
 from curation.recipe import parse_recipe
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
+from trainer.data.version import Conversation, open_version
 from trainer.dialogues import Lengths, encode_window, make_windows, truncate_prompt
-from trainer.version import Conversation, open_version
 
 SOURCE, TARGET, SAMPLES, NEW_TOKENS = 120, 48, 12, 16
 STEPS = 4
@@ -73,7 +73,7 @@ def trained(run: Path, chat: ChatTokenizer) -> Any:
     from trainer.checkpoint import load_weights
     from trainer.config import load_config
     from trainer.loss import LanguageModelLoss
-    from trainer.model import build, load_structure
+    from trainer.structure.model import build, load_structure
 
     config = load_config(run / "config.json")
     model = LanguageModelLoss(build(config, load_structure(config, chat), chat))

@@ -136,7 +136,7 @@ def test_a_conversation_is_as_good_as_its_worst_reply(run: Path) -> None:
 
 
 def test_a_model_that_says_things_is_no_reward_model(tmp_path: Path) -> None:
-    from trainer.scoring import Scorer
+    from trainer.reward.scoring import Scorer
 
     with pytest.raises(ConfigError, match="no reward model"):
         Scorer(make_tiny_base(tmp_path / "base"))

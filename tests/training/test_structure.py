@@ -152,7 +152,7 @@ def test_a_lora_that_lost_its_last_step_learns_it_again_as_it_was(
 )
 def test_targets_that_do_not_exist_are_refused_by_name(base: Path, lora: dict[str, Any], message: str) -> None:
     from trainer.config import ConfigError, Lora
-    from trainer.lora import add_adapters
+    from trainer.structure.lora import add_adapters
 
     with pytest.raises(ConfigError, match=message):
         add_adapters(AutoModelForCausalLM.from_pretrained(base), Lora(**lora))

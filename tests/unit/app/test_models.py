@@ -24,7 +24,7 @@ from app.training.bases import NAME, BaseError, files_of
 from app.training.folders import lay_out
 from app.training.repository import model_files
 from trainer.config import ConfigError
-from trainer.inspection import inspect
+from trainer.structure.inspection import inspect
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from gguf import GGUFWriter, TokenType
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
-from trainer.inspection import inspect
-from trainer.scratch_tokenizer import train_tokenizer
+from trainer.data.scratch_tokenizer import train_tokenizer
+from trainer.structure.inspection import inspect
 
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 THEIRS = {

@@ -20,9 +20,9 @@ from trainer.appearing import appearing
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import ConfigError, Lora, parse_config
 from trainer.export import export
-from trainer.lora import add_adapters
 from trainer.loss import LanguageModelLoss
-from trainer.model import build, load_structure
+from trainer.structure.lora import add_adapters
+from trainer.structure.model import build, load_structure
 
 IDS = torch.arange(5, 25)[None]
 DEEPSEEK = {

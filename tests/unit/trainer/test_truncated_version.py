@@ -10,9 +10,9 @@ import pytest
 from curation.command import curate
 from curation.recipe import parse_recipe
 from trainer.config import Data
+from trainer.data.token_cache import tokenise
+from trainer.data.version import DatasetVersion, open_version
 from trainer.dialogues import encode_window, load_chat_tokenizer, target_turns
-from trainer.token_cache import tokenise
-from trainer.version import DatasetVersion, open_version
 
 SAID = [
     [("user", "查话费"), ("assistant", "本月六十二元。")],
