@@ -289,6 +289,47 @@ class JobFile(Base):
     bytes: Mapped[int]
 
 
+class Experiment(Base):
+    """One training over a grid of settings; its report is the blob `report_sha256` once it succeeded."""
+
+    __tablename__ = "experiments"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    status: Mapped[str] = mapped_column(default="queued")
+    """queued, running, succeeded, failed, cancelled"""
+    request: Mapped[Json]
+    """job, grid and evaluation as sent, the grid written out."""
+    targets: Mapped[list[Json]]
+    """What runs are scored on: name and version of each set of conversations."""
+    targets_sha256: Mapped[str | None]
+    """The conversations of these sets that no run has learned."""
+    report_sha256: Mapped[str | None]
+    samples_sha256: Mapped[str | None]
+    """What every run said in place of each reply, beside that reply."""
+    review_id: Mapped[str | None]
+    warnings: Mapped[list[str]] = mapped_column(default=list)
+    error: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+    finished_at: Mapped[float | None]
+
+
+class ExperimentRun(Base):
+    """A point of an experiment's grid: an ordinary job, and what its model was scored."""
+
+    __tablename__ = "experiment_runs"
+    experiment_id: Mapped[str] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    settings: Mapped[Json]
+    """What the grid set, by field."""
+    budget: Mapped[str]
+    """epochs or tokens"""
+    job_id: Mapped[str] = mapped_column(ForeignKey("fine_tuning_jobs.id"), index=True)
+    scores: Mapped[Json | None]
+    """Facts of the scoring and the blobs of its rows."""
+    error: Mapped[str | None]
+
+
 class KeptAnswer(Base):
     """What a POST was answered, so that a retry gets the same resource instead of a second one."""
 
@@ -328,9 +369,9 @@ class KnownResult(Base):
 class Work(Base):
     """A piece of background work and its lease.
 
-    `kind` is ingest (subject: file), plan, curate, join, close (subject: version), learn (subject: learned filter) or
-    train (subject: job). Whoever holds `owner` and `fence` may commit a result; the fence grows with every claim, so a
-    late worker is turned away.
+    `kind` is ingest (subject: file), plan, curate, join, close (subject: version), learn (subject: learned filter),
+    train (subject: job), or hold_out, score, report (subject: experiment). Whoever holds `owner` and `fence` may commit
+    a result; the fence grows with every claim, so a late worker is turned away.
     """
 
     __tablename__ = "work"
