@@ -18,6 +18,7 @@ from app.datasets.routes import router as datasets
 from app.datasets.version_routes import router as versions
 from app.db import reading
 from app.downloads import router as downloads
+from app.experiments.routes import router as experiments
 from app.files.routes import router as files
 from app.filters.reward_routes import router as reward_models
 from app.filters.routes import router as filters
@@ -72,6 +73,7 @@ def create_app() -> FastAPI:
         reward_models,
         smoothers,
         training,
+        experiments,
         keys,
         work,
     ):

@@ -153,7 +153,9 @@ def _placed(operators: list[dict[str, Any]], config: dict[str, Any], key: str) -
     if any(op.get("kind") == kind for op in operators):
         return [config if op.get("kind") == kind else op for op in operators]
     if kind not in DEFAULT_ORDER:
-        detail = f"grid.{key}: neither the recipe nor the default one has {kind}, so it has no place: give whole recipes"
+        detail = (
+            f"grid.{key}: neither the recipe nor the default one has {kind}, so it has no place: give whole recipes"
+        )
         raise Unprocessable(detail, param=f"grid.{key}")
     before = DEFAULT_ORDER[: DEFAULT_ORDER.index(kind)]
     at = max((place + 1 for place, op in enumerate(operators) if op.get("kind") in before), default=0)

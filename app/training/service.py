@@ -23,7 +23,15 @@ def create_job(session: Session, body: NewJob) -> Job:
     Raises:
         Unprocessable: a setting is wrong; `param` names it.
     """
-    version, validation = _versions(session, body)
+    return record_job(session, body, *_versions(session, body))
+
+
+def record_job(session: Session, body: NewJob, version: Version, validation: Version | None) -> Job:
+    """The same of versions that are known, and may still be made: the job waits for them.
+
+    Raises:
+        Unprocessable: a setting is wrong; `param` names it.
+    """
     config = make_config(session, body)
     checked = check_config(config, version, mixed_versions(session, config))
     config["run"] = {**config.get("run", {}), "seed": checked.run.seed}
@@ -48,13 +56,13 @@ def _versions(session: Session, body: NewJob) -> tuple[Version, Version | None]:
     if body.validation_file == body.training_file:
         detail = "validation_file: what is validated on is not trained on, so nothing would be left of training_file"
         raise Unprocessable(detail, param="validation_file")
-    version = _version(session, body.training_file, "training_file")
+    version = learnable_version(session, body.training_file, "training_file")
     if body.validation_file is None:
         return version, None
-    return version, _version(session, body.validation_file, "validation_file")
+    return version, learnable_version(session, body.validation_file, "validation_file")
 
 
-def _version(session: Session, name: str, param: str) -> Version:
+def learnable_version(session: Session, name: str, param: str) -> Version:
     """The version of this id; of a file, one that holds its conversations as they are, made for the job alone.
 
     Raises:
