@@ -276,7 +276,7 @@ class JobCheckpoint(Base):
 
 
 class JobFile(Base):
-    """A file that a finished job offers: the blob `sha256`.
+    """A file that a job offers, of its evaluations while it runs: the blob `sha256`.
 
     The last step's Hugging Face folder bears its files' own names; `best/`, `adapter/` and `evaluation/` come before
     those of the best step's folder, of LoRA's adapter, and of generated samples.
@@ -328,6 +328,62 @@ class ExperimentRun(Base):
     scores: Mapped[Json | None]
     """Facts of the scoring and the blobs of its rows."""
     error: Mapped[str | None]
+
+
+class Review(Base):
+    """Replies of two models to the same prompts, to be judged by people who do not know whose is whose."""
+
+    __tablename__ = "reviews"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    left: Mapped[str]
+    right: Mapped[str]
+    """Names of models, or of what else the replies came from."""
+    prompts: Mapped[str | None] = mapped_column(index=True)
+    """The file or version that prompts are drawn from; None where the replies were there already."""
+    samples: Mapped[int]
+    seed: Mapped[int]
+    request: Mapped[Json] = mapped_column(default=dict)
+    """How replies are generated: max_new_tokens, temperature."""
+    status: Mapped[str] = mapped_column(default="queued")
+    """Of the replies: queued, running, succeeded, failed, cancelled."""
+    warnings: Mapped[list[str]] = mapped_column(default=list)
+    error: Mapped[str | None]
+    closed_at: Mapped[float | None]
+    """When somebody ended the judging."""
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+    finished_at: Mapped[float | None]
+
+
+class ReviewItem(Base):
+    """A prompt with both replies, at its place in the stored order."""
+
+    __tablename__ = "review_items"
+    __table_args__ = (UniqueConstraint("review_id", "ordinal"),)
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("item"))
+    review_id: Mapped[str] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"))
+    ordinal: Mapped[int]
+    swapped: Mapped[bool]
+    """Whether the left side's reply is shown as `b`."""
+    conversation_id: Mapped[str]
+    messages: Mapped[list[Json]]
+    reference: Mapped[str | None]
+    """What was really said in reply."""
+    left: Mapped[str | None]
+    right: Mapped[str | None]
+    """The replies, once generated."""
+
+
+class Judgement(Base):
+    """What a rater thinks of a pair."""
+
+    __tablename__ = "judgements"
+    item_id: Mapped[str] = mapped_column(ForeignKey("review_items.id", ondelete="CASCADE"), primary_key=True)
+    rater: Mapped[str] = mapped_column(primary_key=True)
+    choice: Mapped[str]
+    """a, b, tie, both_bad, as the rater saw the sides"""
+    comment: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=time.time)
 
 
 class KeptAnswer(Base):
