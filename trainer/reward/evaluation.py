@@ -3,7 +3,6 @@
 `evaluation/pairs-step-N.jsonl` has every held-out pair's scores, and lengths in characters.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +12,11 @@ from torch import distributed
 
 from trainer.data.version import open_version
 from trainer.evaluation.evaluate import EVALUATIONS, FOLDER, Evaluator, gather, write_lines
+from trainer.intervals import wilson
 from trainer.loss import LanguageModelLoss
 from trainer.parallel import sum_over_ranks
 from trainer.records import append_line, event
 from trainer.reward.model import RewardLoss
-
-CONFIDENCE_Z = 1.959964
-"""Of a two-sided interval of 95 %."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +81,6 @@ def pairwise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "longer_wins": _wins(*lengths),
         "length_correlation": _rank_correlation(np.concatenate([chosen, rejected]), np.concatenate(lengths)),
     }
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of so many (Wilson, 1927)."""
-    spread = CONFIDENCE_Z**2 / count
-    centre = (share + spread / 2) / (1 + spread)
-    half = CONFIDENCE_Z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _wins(left: np.ndarray, right: np.ndarray) -> float:

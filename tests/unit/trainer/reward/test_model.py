@@ -12,7 +12,8 @@ import pytest
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import ConfigError, parse_config
 from trainer.dialogues import Lengths, Message, encode_window
-from trainer.reward.evaluation import pairwise, wilson
+from trainer.intervals import wilson
+from trainer.reward.evaluation import pairwise
 from trainer.reward.preferences import CHOSEN, REJECTED, encode_pair, open_preferences
 
 ASKED = [{"role": "user", "content": "我想查一下话费"}]
