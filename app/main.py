@@ -28,6 +28,7 @@ from app.last_used import last_used, written_regularly
 from app.lexicons.match import router as matching
 from app.lexicons.routes import router as lexicons
 from app.recipes.routes import router as recipes
+from app.reviews.routes import router as reviews
 from app.settings import get_settings
 from app.store import get_store
 from app.training.chat import generators
@@ -74,6 +75,7 @@ def create_app() -> FastAPI:
         smoothers,
         training,
         experiments,
+        reviews,
         keys,
         work,
     ):

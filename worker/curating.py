@@ -21,7 +21,7 @@ from app.db import insert, reading, writing
 from app.files.repository import CONVERSATIONS
 from app.filters.repository import filters_by_id, scorers_by_id
 from app.lexicons.repository import lexicons_by_id
-from app.models import File, Json, KnownResult, LearnedFilter, RawSegment, Version, VersionFile, Work
+from app.models import File, Json, KnownResult, LearnedFilter, RawSegment, Review, Version, VersionFile, Work
 from app.queue import add_nudge, add_shards, add_work, announce_next
 from app.settings import get_settings
 from app.store import get_store
@@ -65,7 +65,7 @@ def scratch() -> Iterator[Path]:
 
 
 def ingest_file(lease: Lease) -> None:
-    """Turns an uploaded file into raw segments and a quarantine; wakes the versions that wait for it."""
+    """Turns an uploaded file into raw segments and a quarantine; wakes what waits for it."""
     with writing() as session:
         file = session.get_one(File, lease.subject)
         file.status = "processing"
@@ -108,7 +108,7 @@ def ingest_file(lease: Lease) -> None:
         file.counts = counts
         file.warnings = list(ingested.warnings)
         file.quarantine_sha256 = quarantine.sha256
-        _wake_versions(session, file.id)
+        _wake_users(session, file.id)
         crash_point("ingest_before_commit")
     crash_point("ingest_committed")
 
@@ -119,15 +119,16 @@ def fail_file(session: Session, lease: Lease, error: str) -> None:
     if file is not None:
         file.status = "error"
         file.status_details = error
-        _wake_versions(session, file.id)
+        _wake_users(session, file.id)
 
 
-def _wake_versions(session: Session, file_id: str) -> None:
+def _wake_users(session: Session, file_id: str) -> None:
     versions = select(VersionFile.version_id).where(VersionFile.file_id == file_id)
     filters = select(LearnedFilter.id).where(LearnedFilter.file_id == file_id)
     plans = and_(Work.kind == "plan", Work.subject.in_(versions))
     trainings = and_(Work.kind.in_(("learn", "learn_reward")), Work.subject.in_(filters))
-    waiting = select(Work).where(or_(plans, trainings), Work.state.in_(OPEN_STATES))
+    reviews = and_(Work.kind == "review", Work.subject.in_(select(Review.id).where(Review.prompts == file_id)))
+    waiting = select(Work).where(or_(plans, trainings, reviews), Work.state.in_(OPEN_STATES))
     for work in session.execute(waiting).scalars():
         add_nudge(session, work)
 

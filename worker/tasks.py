@@ -18,7 +18,7 @@ from app.queue import send_nudges
 from app.settings import get_settings
 from app.store import StoreUnavailableError
 from curation.errors import CurationError
-from worker import curating, learning, rewarding, supervisor
+from worker import curating, learning, reviewing, rewarding, supervisor
 from worker.celery_app import stopping
 from worker.curating import CannotBeDoneError
 from worker.leases import OUTLIVES_WORKERS, Lease, LeaseLostError, bury, claim, give_back, kept_alive, worker_name
@@ -50,6 +50,7 @@ HANDLERS = {
     "close": Handler(lambda lease, _: curating.close(lease), curating.fail_version),
     "learn": Handler(learning.learn, learning.fail_filter),
     "learn_reward": Handler(rewarding.learn_reward, learning.fail_filter),
+    "review": Handler(reviewing.answer_prompts, reviewing.fail_review),
     "train": Handler(supervisor.train, supervisor.fail_job),
 }
 

@@ -4,7 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.models import File, LearnedFilter, RawSegment, VersionFile, Work
+from app.models import File, LearnedFilter, RawSegment, Review, VersionFile, Work
 
 CONVERSATIONS = ("fine-tune", "conversations")
 """Purposes of files that versions are made from."""
@@ -19,10 +19,11 @@ def get_file(session: Session, file_id: str) -> File:
 
 
 def users_of(session: Session, file_id: str) -> list[str]:
-    """Ids of the versions and learned filters that were made from the file."""
+    """Ids of the versions, learned filters and reviews that were made from the file."""
     versions = select(VersionFile.version_id).where(VersionFile.file_id == file_id).distinct()
     filters = select(LearnedFilter.id).where(LearnedFilter.file_id == file_id)
-    return [*session.scalars(versions), *session.scalars(filters)]
+    reviews = select(Review.id).where(Review.prompts == file_id)
+    return [*session.scalars(versions), *session.scalars(filters), *session.scalars(reviews)]
 
 
 def open_ingests(session: Session, file_id: str) -> list[Work]:

@@ -126,7 +126,7 @@ def _answer(body: ChatRequest) -> Reply:
     turns = [{"role": "system" if t.role == "developer" else t.role, "content": t.content} for t in body.messages]
     curated = None
     with reading() as session:  # given back before files are fetched and the answer is waited for
-        speaker = _speaker(session, body.model)
+        speaker = find_speaker(session, body.model)
         if body.curate:
             if speaker.version_id is None:
                 raise Unprocessable("curate: a base has learned no version whose recipe could run", param="curate")
@@ -145,7 +145,12 @@ def _usage(answer: dict[str, Any]) -> Usage:
     return Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said)
 
 
-def _speaker(session: Session, model: str) -> Speaker:
+def find_speaker(session: Session, model: str) -> Speaker:
+    """The model of this name: a fine-tune's, its best one, a checkpoint, or a registered base.
+
+    Raises:
+        NotFound: there is none that can answer.
+    """
     name, _, step = model.partition(CHECKPOINT)
     job = repository.find_model(session, name.removesuffix(repository.BEST))
     if step:

@@ -18,9 +18,9 @@ class DeadLetter(BaseModel):
     id: str
     object: str = "dead_letter"
     kind: str
-    """ingest, plan, curate, close, learn, learn_reward or train"""
+    """ingest, plan, curate, join, close, learn, learn_reward, review or train"""
     subject: str
-    """The file, version, filter or job that it was for."""
+    """The file, version, filter, review or job that it was for."""
     ordinal: int
     """Which segment of a version."""
     attempts: int

@@ -1,0 +1,1 @@
+"""Blind reviews: people judge pairs of replies without knowing whose is whose."""
