@@ -141,6 +141,8 @@ class Data(Settings):
     min_history_ratio: float = Field(0.5, ge=0, le=1)
     validation_share: float = Field(0.05, ge=0, lt=1)
     """Share of the conversations held out, by user; 20 to 2,000, never more than a fifth."""
+    validation_seed: int | None = Field(None, ge=0, lt=2**63)
+    """What the share is chosen by; default: `run.seed`. Runs of several seeds have it in common to be compared."""
     packing: bool = True
     """Several samples a row, none split; false: one sample a row, padded."""
     segment_tokens: Count | Auto = Field("auto", union_mode="left_to_right")
@@ -170,13 +172,23 @@ class Ramp(Settings):
 class Batch(Settings):
     """Tokens of an optimiser's step, over all ranks."""
 
+    by: Literal["tokens", "conversations"] = "tokens"
+    """conversations: a step is so many whole `conversations`, whatever their tokens, and rows are packed for it alone;
+    so runs with other lengths learn the same replies in the same steps."""
     tokens: Count | Auto = "auto"
     """Source and target tokens; auto: 65,536, lowered until the run has 200 steps, not below 4,096."""
     conversations: Count | None = None
-    """Another way to say `tokens`, which wins: so many times the mean sample's tokens."""
+    """Another way to say `tokens`, which wins: so many times the mean sample's tokens. By conversations: how many;
+    default: 64, fewer until the run has 200 steps."""
     micro_tokens: Count | Auto = "auto"
     """Tokens of one forward pass of one rank."""
     ramp: Ramp | None = None
+
+    @model_validator(mode="after")
+    def _counts_one_thing(self) -> "Batch":
+        if self.by == "conversations" and (self.tokens != "auto" or self.ramp is not None):
+            raise ValueError("by conversations, a step is `conversations` of them: it has no tokens and no ramp")
+        return self
 
 
 class Optim(Settings):
@@ -269,6 +281,8 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _fits_objective(self) -> "TrainConfig":
+        if self.batch.by == "conversations" and (self.data.mix or self.objective != "reply"):
+            raise ValueError("batch.by: conversations are of one version, and what is learned of them is replies")
         if self.objective == "reply":
             if self.data.preferences is not None:
                 raise ValueError("data.preferences are what the objective reward learns")
@@ -285,6 +299,11 @@ class TrainConfig(Settings):
             if given:
                 raise ValueError(f"{name} goes with the objective reply only")
         return self
+
+    @property
+    def validation_seed(self) -> int:
+        """What the held-out conversations, and those of their replies that are generated, are chosen by."""
+        return self.run.seed if self.data.validation_seed is None else self.data.validation_seed
 
     @property
     def sample_tokens(self) -> int:
@@ -320,6 +339,18 @@ def parse_config(body: Mapping[str, Any]) -> TrainConfig:
     try:
         return TrainConfig.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        message = f"{'.'.join(map(str, first['loc'])) or 'config'}: {first['msg'].removeprefix('Value error, ')}"
-        raise ConfigError(message) from None
+        raise ConfigError(_told(error)) from None
+
+
+def _told(error: ValidationError) -> str:
+    """The first field that is wrong and why; of a field that may be `auto` too, one sentence for both."""
+    first, *others = error.errors(include_url=False, include_input=False)
+    field, reason = _field(first["loc"]), first["msg"].removeprefix("Value error, ")
+    words = [other.get("ctx", {}).get("expected") for other in others if _field(other["loc"]) == field]
+    return f"{field}: {', or '.join([reason, *filter(None, words)])}"
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    """Names and places of a field, without those that pydantic gives to the members of a union."""
+    parts = [str(part) for part in place]
+    return ".".join(part for part in parts if part.isidentifier() or part.isdecimal()) or "config"

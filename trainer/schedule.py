@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from trainer.config import PEAK_LR, ConfigError, TrainConfig
 
 MAX_BATCH_TOKENS, MIN_BATCH_TOKENS, MIN_STEPS = 65_536, 4_096, 200
+MAX_BATCH_CONVERSATIONS = 64
+MAX_NEW_TOKENS = 256
 MIN_WARMUP_STEPS, MAX_WARMUP_SHARE = 10, 0.1
 USUAL_RATES = {"base": (5e-5, 1e-4), "lora": (5e-5, 1e-3), "scratch": (1e-4, 5e-3)}
 """By kind of run: what passes without a warning."""
@@ -37,7 +39,9 @@ class Schedule:
 
         `run.max_steps` is the length, but where it is what `run.epochs` come to, the last step takes what is left.
         """
-        full = _rows(config, config.batch.tokens)
+        full = (
+            _rows(config, config.batch.tokens) if config.batch.by == "tokens" else int(config.batch.conversations or 1)
+        )
         ramp = config.batch.ramp
         start = full if ramp is None else min(full, _rows(config, ramp.start_tokens))
         until = 0 if ramp is None else -(-ramp.until_tokens // config.row_tokens)
@@ -135,9 +139,12 @@ def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int, sample_tokens:
     micro = max(config.row_tokens, 4096 if num_gpus == 0 else 16_384) if micro == "auto" else micro
     config = _with(config, "optim", peak_lr=float(peak_lr))
     config = _with(config, "batch", micro_tokens=max(micro, config.row_tokens))
-    tokens = _batch_tokens(config, num_rows, sample_tokens)
-    conversations = max(1, round(tokens / sample_tokens)) if sample_tokens else None
-    config = _with(config, "batch", tokens=tokens, conversations=conversations)
+    if config.batch.by == "conversations":
+        config = _with(config, "batch", conversations=_batch_conversations(config, num_rows))
+    else:
+        tokens = _batch_tokens(config, num_rows, sample_tokens)
+        conversations = max(1, round(tokens / sample_tokens)) if sample_tokens else None
+        config = _with(config, "batch", tokens=tokens, conversations=conversations)
     schedule = Schedule.of(config, num_rows)
     _check_ramp(config, schedule)
     steps = schedule.num_steps
@@ -149,7 +156,12 @@ def resolve(config: TrainConfig, *, num_rows: int, num_gpus: int, sample_tokens:
         raise ConfigError(f"run.nproc: {nproc} processes want a GPU each, and {num_gpus} can be seen")
     config = _with(config, "run", nproc=nproc, max_steps=steps)
     config = _with(config, "checkpoint", every_steps=every)
-    return _with(config, "evaluate", every_steps=evaluate)
+    return _with(config, "evaluate", every_steps=evaluate, max_new_tokens=_max_new_tokens(config))
+
+
+def _max_new_tokens(config: TrainConfig) -> int:
+    given = config.evaluate.max_new_tokens
+    return min(config.data.max_target_length, MAX_NEW_TOKENS) if given == "auto" else given
 
 
 def unusual_rate(config: TrainConfig) -> str | None:
@@ -178,6 +190,13 @@ def _batch_tokens(config: TrainConfig, num_rows: int, sample_tokens: float) -> i
         ):
             tokens //= 2
     return max(tokens, config.row_tokens)
+
+
+def _batch_conversations(config: TrainConfig, num_rows: int) -> int:
+    """Of a step that counts conversations, of which `num_rows` make an epoch; depends on no length."""
+    if config.batch.conversations is not None:
+        return config.batch.conversations
+    return max(1, min(MAX_BATCH_CONVERSATIONS, round(num_rows * config.run.epochs) // MIN_STEPS))
 
 
 def _check_ramp(config: TrainConfig, schedule: Schedule) -> None:

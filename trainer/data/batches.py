@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from trainer.data.order import Place, rows_in_order
+from trainer.data.packing import pack
 from trainer.data.vectors import OpenSegment, PackedRow, Vectors, read_rows
 from trainer.recovery.detours import NO_DETOURS, Detours, Samples
 
@@ -64,6 +65,8 @@ def batches(
     rows = _rows(vectors, seed, start, detours)
     for num_rows in rows_of_steps:
         step = list(islice(rows, num_rows))
+        if vectors.packs_steps is not None:
+            step = _repacked(step, capacity if vectors.packs_steps else None)
         yield _batch(step, micro_rows=micro_rows, capacity=capacity, rank=rank, world=world)
 
 
@@ -101,6 +104,31 @@ def _without(row: PackedRow, out: Samples) -> PackedRow:
     return PackedRow(ids, is_target, row.lengths[kept], int(is_target.sum()))
 
 
+def _repacked(step: list[_Placed], capacity: int | None) -> list[_Placed]:
+    """The samples of a step's conversations in rows of their own; a row is addressed by its first conversation."""
+    samples = [_Placed(sample, placed.at) for placed in step for sample in _samples_of(placed.row)]
+    rows = pack([len(placed.row.ids) for placed in samples], capacity)
+    return [
+        _Placed(
+            PackedRow(
+                np.concatenate([samples[place].row.ids for place in row]),
+                np.concatenate([samples[place].row.is_target for place in row]),
+                np.concatenate([samples[place].row.lengths for place in row]),
+                sum(samples[place].row.num_targets for place in row),
+            ),
+            samples[min(row)].at,
+        )
+        for row in rows
+    ]
+
+
+def _samples_of(row: PackedRow) -> Iterator[PackedRow]:
+    ends = np.cumsum(row.lengths)
+    for end, length in zip(ends, row.lengths, strict=True):
+        is_target = row.is_target[end - length : end]
+        yield PackedRow(row.ids[end - length : end], is_target, np.array([length]), int(is_target.sum()))
+
+
 def _batch(step: list[_Placed], *, micro_rows: int, capacity: int, rank: int, world: int) -> Batch:
     mine = step[rank::world]
     most = -(-len(step) // world)
@@ -110,8 +138,8 @@ def _batch(step: list[_Placed], *, micro_rows: int, capacity: int, rank: int, wo
         micro_batches,
         tokens=sum(len(placed.row.ids) for placed in step),
         target_tokens=sum(placed.row.num_targets for placed in step),
-        epoch=step[-1].at.epoch,
-        segment=step[0].at.segment.path,
+        epoch=max(placed.at.epoch for placed in step),
+        segment=min(step, key=lambda placed: placed.at.cursor).at.segment.path,
         addresses=[[(placed.at.segment.path, placed.at.place) for placed in part] for part, _ in parts],
         sources=[[placed.at.segment.source for placed in part] for part, _ in parts],
     )

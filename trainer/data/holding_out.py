@@ -35,7 +35,7 @@ def held_out_groups(
     names, sizes = _groups(version)
     roots = _joined(names, groups, sketches)
     wanted, most = _bounds(int(sizes.sum()), share)
-    order, of_component = _components(names, sizes, roots, most, config.run.seed)
+    order, of_component = _components(names, sizes, roots, most, config.validation_seed)
     chosen = _take(order, of_component, sizes, wanted, most)
     if where:
         of_slice, own_sizes = _groups(version, where)

@@ -25,7 +25,7 @@ from trainer.data.token_cache import Tokenised, tokenise
 from trainer.data.vectors import Segment, Vectors
 from trainer.data.version import DatasetVersion, SegmentPart, check_bounds, open_version
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised with every change of the rows that come out of the same samples."""
 MIN_SEGMENT_TOKENS = 65_536
 SEGMENTS_A_RUN = 64
@@ -80,12 +80,12 @@ def vectorise(
     facts = {
         **_counts(tokens, len(source_of)),
         **index["facts"],
-        "fill": _fill(train, config.row_tokens),
+        "fill": _fill(train, config.row_tokens) if config.batch.by == "tokens" else None,
         **({"sources": _sources(train, names, rows)} if len(names) > 1 else {}),
     }
     return Vectors(
         folder, tokens.folder, tokens.pieces, train, held_out, names, rows, segment_tokens,
-        {**tokens.stamps, **stamps}, facts, reused,
+        {**tokens.stamps, **stamps}, facts, reused, config.data.packing if config.batch.by == "conversations" else None,
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def _key(
         CODE_VERSION, SPLITTING_VERSION, [one.version.digest for one in learned],
         [[part.name for part in own] for own in of_each], [piece.sha256 for piece in tokens.pieces],
         validation.digest if validation else None, segment_tokens,
-        config.row_tokens, config.data.packing, config.data.validation_share, config.run.seed,
+        config.row_tokens, config.data.packing, config.batch.by, config.data.validation_share, config.validation_seed,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
@@ -162,15 +162,17 @@ def _pack(
         batch = piece.open(tokens.folder, tokens.stamps[piece.path])
         lengths = np.diff(batch["ids"].offsets.to_numpy()).tolist()
         targets = batch["num_targets"].to_pylist()
+        conversations = batch["conversation_id"].to_pylist()
         source = source_of[number] if number < len(source_of) else 0
         for place, split in enumerate(splitter.split(number, batch).tolist()):
             if split in SPLITS:
                 writer = writers.get((split, source))
                 if writer is None:
                     name = SPLITS[split] if source == 0 else f"mix-{source}"
-                    writer = SegmentWriter(folder, name, source, capacity, segment_tokens)
+                    whole = config.batch.by == "conversations" and split == TRAIN
+                    writer = SegmentWriter(folder, name, source, capacity, segment_tokens, whole=whole)
                     writers[split, source] = writer
-                writer.add(Sample(number, place, lengths[place], targets[place]))
+                writer.add(Sample(number, place, lengths[place], targets[place], conversations[place]))
     of_split: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS.values()}
     for (split, _), writer in sorted(writers.items()):
         of_split[SPLITS[split]] += [asdict(segment) for segment in writer.close()]

@@ -58,6 +58,9 @@ class Vectors:
     facts: dict[str, Any]
     """Counts of samples, windows, cuts, conversations left out, and reasons for some of those."""
     reused: bool
+    packs_steps: bool | None = None
+    """Where rows for training are whole conversations, of any length: whether a step's samples are then packed, or get
+    a row each; None where they are learned as they are."""
 
     @property
     def num_rows(self) -> int:

@@ -31,7 +31,6 @@ from trainer.records import append_line, event
 
 EVALUATIONS = "evaluations.jsonl"
 FOLDER = "evaluation"
-MAX_NEW_TOKENS = 256
 SHOWN_TURNS = 4
 """Turns before a reply that its sample shows."""
 
@@ -142,7 +141,7 @@ class Evaluator:
         version = open_version(self.config.data.validation or self.config.data.version)
         wanted = self.config.evaluate.bleu_samples
         return choose_replies(
-            version, self._names.values(), self.config.data, count=wanted, seed=self.config.run.seed
+            version, self._names.values(), self.config.data, count=wanted, seed=self.config.validation_seed
         )  # fmt: skip
 
     @cached_property
@@ -154,8 +153,7 @@ class Evaluator:
     def _generate_and_score(self, model: LanguageModelLoss, step: int) -> dict[str, Any]:
         """Scores by language, on rank 0; replies go to their file."""
         max_new_tokens, budget = self.config.evaluate.max_new_tokens, self.config.data.max_source_length
-        if max_new_tokens == "auto":
-            max_new_tokens = min(self.config.data.max_target_length, MAX_NEW_TOKENS)
+        assert isinstance(max_new_tokens, int), "the launcher resolves it"
         prompts = [truncate_prompt(self.chat, reply.history, budget) for reply in self._replies]
         mine = generate(model, prompts, ends=self.chat.eos_ids, max_new_tokens=max_new_tokens)
         generated = dict(gather([(place, self.chat.decode(ids)) for place, ids in mine.items()]))
