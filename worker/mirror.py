@@ -19,6 +19,7 @@ from app.models import Job, JobCheckpoint, JobEvaluation, JobEvent, JobMetric, J
 from worker.leases import Lease, check_held
 from worker.origins import Origins
 from worker.pace import Pace
+from worker.publishing import forget_evaluations, offer, stored_evaluations
 from worker.tails import Lines, Tail
 
 
@@ -72,20 +73,26 @@ class Mirror:
         looks = (metrics, evaluations, recovery)
         if not (any(look.is_new for look in looks) or new_events or self._checkpoints):
             return
+        evaluated = stored_evaluations(self._run_dir, [line["step"] for line in evaluations.lines])
         with writing() as session:
             check_held(session, self._lease)
             job = session.get_one(Job, self._job_id)
+            if metrics.from_start:
+                undone = (JobMetric.job_id == self._job_id, JobMetric.step > _last_step(metrics))
+                session.execute(delete(JobMetric).where(*undone))
+            for look in (metrics, evaluations):  # a rollback undoes evaluations too
+                if look.from_start:
+                    forget_evaluations(session, self._job_id, _last_step(look))
             self._put_steps(session, JobMetric, metrics)
-            if metrics.from_start:  # a rollback undoes evaluations too
-                self._forget_beyond(session, JobEvaluation, metrics)
             self._put_steps(session, JobEvaluation, evaluations)
+            offer(session, self._job_id, evaluated)
             self._add_events(session, new_events)
             if self._checkpoints or metrics.from_start or recovery.is_new:
                 self._put_checkpoints(session)
             self._describe(job)
             if recovery.is_new:
-                told = [self._origins.told(line) for line in recovery.lines]
-                job.recovery = told if recovery.from_start else [*job.recovery, *told]
+                cures = [self._origins.told(line) for line in recovery.lines]
+                job.recovery = cures if recovery.from_start else [*job.recovery, *cures]
             if self._checkpoints:
                 crash_point("train_checkpoint_seen")
             if metrics.lines:
@@ -112,8 +119,6 @@ class Mirror:
 
     def _put_steps(self, session: Session, table: type[JobMetric] | type[JobEvaluation], found: Lines) -> None:
         """A step that is done once more, after a takeover or a rollback, replaces what it was before."""
-        if found.from_start:
-            self._forget_beyond(session, table, found)
         if not found.lines:
             return
         statement = insert(table)
@@ -122,11 +127,6 @@ class Mirror:
         )
         rows = {line["step"]: {"job_id": self._job_id, "step": line["step"], "data": line} for line in found.lines}
         session.execute(statement, list(rows.values()))
-
-    def _forget_beyond(self, session: Session, table: type[JobMetric] | type[JobEvaluation], found: Lines) -> None:
-        """Removes steps behind the last one found."""
-        last = found.lines[-1]["step"] if found.lines else 0
-        session.execute(delete(table).where(table.job_id == self._job_id, table.step > last))
 
     def _add_events(self, session: Session, lines: Sequence[Json]) -> None:
         if not lines:
@@ -174,6 +174,10 @@ class Mirror:
         job.resolved = _without_paths(orjson.loads(config.read_bytes()), job.config)
         job.architecture = orjson.loads(architecture.read_bytes())
         self._described = True
+
+
+def _last_step(found: Lines) -> int:
+    return int(found.lines[-1]["step"]) if found.lines else 0
 
 
 def mirrored_events(session: Session, job_id: str) -> list[Json]:

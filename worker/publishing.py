@@ -1,9 +1,13 @@
-"""What a run leaves to its users: the model of its last step and of its best, adapter, samples, a table of metrics."""
+"""What a run leaves to its users: the model of its last step and of its best, adapter, samples, a table of metrics.
+
+Samples and losses of an evaluation are offered as soon as it is done, the rest once the run has succeeded.
+"""
 
 import csv
 import io
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -16,7 +20,8 @@ from app.models import File, Job, JobEvaluation, JobEvent, JobFile, JobMetric, J
 from app.store import BlobRef, get_store
 from worker.leases import Lease, finish
 
-BESIDE = ("best", "adapter", "evaluation")
+EVALUATION = "evaluation"
+BESIDE = ("best", "adapter", EVALUATION)
 """Folders of the run directory that are offered beside the model's, under their own names."""
 RESULTS = ("step", "train_loss", "valid_loss", "learning_rate", "grad_norm", "tokens")
 
@@ -38,9 +43,7 @@ def publish(lease: Lease, job: Job, run_dir: Path) -> None:
     with writing() as session:
         finish(session, lease, {"status": "succeeded"})
         job = session.get_one(Job, job.id)
-        session.execute(delete(JobFile).where(JobFile.job_id == job.id))
-        for name, blob in blobs.items():
-            session.add(JobFile(job_id=job.id, name=name, sha256=blob.sha256, bytes=blob.bytes))
+        offer(session, job.id, blobs)
         job.result_files = [_add_result_file(session, job, table)]
         job.status = "succeeded"
         job.fine_tuned_model = f"ft:{job.model}:{job.request.get('suffix') or 'talkmill'}:{job.id[-8:]}"
@@ -48,6 +51,29 @@ def publish(lease: Lease, job: Job, run_dir: Path) -> None:
         job.finished_at = time.time()
         session.add(JobEvent(job_id=job.id, message=f"Job succeeded: the model is {job.fine_tuned_model}."))
     crash_point("train_committed")
+
+
+def stored_evaluations(run_dir: Path, steps: Iterable[int]) -> dict[str, BlobRef]:
+    """The blobs of what the evaluations after these steps wrote, by name."""
+    store = get_store()
+    paths = [path for step in steps for path in sorted((run_dir / EVALUATION).glob(f"*-step-{step}.jsonl"))]
+    return {f"{EVALUATION}/{path.name}": store.put_file(path) for path in paths}
+
+
+def offer(session: Session, job_id: str, blobs: Mapping[str, BlobRef]) -> None:
+    """Adds files to those that a job offers, in place of those of the same names."""
+    for name, blob in blobs.items():
+        session.merge(JobFile(job_id=job_id, name=name, sha256=blob.sha256, bytes=blob.bytes))
+
+
+def forget_evaluations(session: Session, job_id: str, last_step: int) -> None:
+    """Undoes the evaluations behind a step, to which the run went back."""
+    session.execute(delete(JobEvaluation).where(JobEvaluation.job_id == job_id, JobEvaluation.step > last_step))
+    offered = select(JobFile).where(JobFile.job_id == job_id, JobFile.name.startswith(f"{EVALUATION}/"))
+    for file in session.scalars(offered):
+        step = re.search(r"-step-(\d+)\.jsonl$", file.name)
+        if step is not None and int(step[1]) > last_step:
+            session.delete(file)
 
 
 def _stored(folder: Path, prefix: str) -> dict[str, BlobRef]:

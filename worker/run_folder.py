@@ -24,6 +24,7 @@ from app.store import get_store
 from trainer.run_lock import RunLock
 from worker.leases import Lease, LeaseLostError, check_held
 from worker.mirror import mirrored_events
+from worker.publishing import forget_evaluations
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +70,9 @@ def prepare(lease: Lease, run_dir: Path, lost: threading.Event) -> None:
             check_held(session, lease)
             job.run_fence = lease.fence
             if last_step is not None:
-                for table in (JobMetric, JobEvaluation):
-                    undone = (table.job_id == lease.subject, table.step > last_step)
-                    session.execute(delete(table).where(*undone))
+                undone = (JobMetric.job_id == lease.subject, JobMetric.step > last_step)
+                session.execute(delete(JobMetric).where(*undone))
+                forget_evaluations(session, lease.subject, last_step)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from trainer.config import ConfigError, Lora
 
@@ -35,6 +36,7 @@ def add_adapters(model: PreTrainedModel, lora: Lora) -> None:
         lora_alpha=2 * lora.rank if lora.alpha == "auto" else lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=_targets(model, lora),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
     inject_adapter_in_model(config, model, adapter_name=ADAPTER)
@@ -42,12 +44,14 @@ def add_adapters(model: PreTrainedModel, lora: Lora) -> None:
 
 def merge(model: PreTrainedModel, state: State) -> dict[str, torch.Tensor]:
     """The base's weights with what the adapters add, under the base's own names."""
-    config = model.peft_config[ADAPTER]
+    config, layers = model.peft_config[ADAPTER], dict(model.named_modules())
     merged = {}
     for name, tensor in state.items():
         if name.endswith(BASE):
             layer = name.removesuffix(BASE)
             added = state[layer + UP].float() @ state[layer + DOWN].float()
+            if isinstance(layers[f"{layer}.base_layer"], Conv1D):  # of GPT-2, whose matrices lie the other way round
+                added = added.T
             merged[f"{layer}.weight"] = tensor + (config.lora_alpha / config.r * added).to(tensor.dtype)
         elif not name.endswith((DOWN, UP)):
             merged[name.replace(".base_layer.", ".")] = tensor
@@ -76,7 +80,7 @@ def _targets(model: PreTrainedModel, lora: Lora) -> list[str]:
     linear = {
         name.rsplit(".", 1)[-1]
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings()
+        if isinstance(module, nn.Linear | Conv1D) and module is not model.get_output_embeddings()
     }
     linear = {name for name in linear if not _means_experts(model, name)}
     if not linear:

@@ -18,6 +18,7 @@ from app.models import Dataset, File, Job, JobCheckpoint, JobEvaluation, JobMetr
 from app.queue import add_work
 from app.settings import get_settings
 from app.store import get_store
+from app.training import repository
 from app.training.showing import show_job
 from worker import run_folder
 from worker.leases import Lease, claim
@@ -84,6 +85,7 @@ def _lease(job_id: str) -> Lease:
 
 
 def _write(run_dir: Path, name: str, *lines: dict[str, Any]) -> None:
+    (run_dir / name).parent.mkdir(exist_ok=True)
     with (run_dir / f"{name}.jsonl").open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
@@ -118,6 +120,11 @@ def _steps(table: type[JobMetric] | type[JobEvaluation]) -> list[int]:
         return list(session.scalars(select(table.step).order_by(table.step)))
 
 
+def _offered(job_id: str) -> list[str]:
+    with reading() as session:
+        return [file.name for file in repository.files(session, job_id)]
+
+
 def _stored() -> dict[int, bool]:
     with reading() as session:
         return {row.step: bool(row.files) for row in session.scalars(select(JobCheckpoint))}
@@ -143,8 +150,11 @@ def test_a_run_that_went_back_is_told_with_file_and_line_and_laid_out_again_else
     mirror = Mirror(_lease(job_id), run_dir, Origins({version_id: manifest}))
     _write(run_dir, "metrics", *(_metric(step) for step in range(1, 31)))
     _write(run_dir, "evaluations", {"step": 10, "validation_loss": 3.0}, {"step": 30, "validation_loss": 2.0})
+    for step in (10, 30, 40):  # the evaluation after step 40 is not done yet
+        _write(run_dir, f"evaluation/losses-step-{step}", {"conversation_id": "c1", "loss_sum": 3.0})
     mirror.copy([_checkpoint(run_dir, step) for step in (0, 10, 20, 30)])
     assert _stored() == {0: True, 10: True, 20: True, 30: True}, "nothing is pruned before the run has pruned it"
+    assert _offered(job_id) == ["evaluation/losses-step-10.jsonl", "evaluation/losses-step-30.jsonl"]
     (run_dir / "checkpoints/step-10/quality.json").unlink()
     (run_dir / "checkpoints/step-10").rmdir()
     _write(run_dir, "metrics", _metric(31))
@@ -163,6 +173,7 @@ def test_a_run_that_went_back_is_told_with_file_and_line_and_laid_out_again_else
     mirror.copy()
     assert _stored() == {0: True, 10: False, 20: True}
     assert (_steps(JobMetric), _steps(JobEvaluation)) == (list(range(1, 21)), [10])
+    assert _offered(job_id) == ["evaluation/losses-step-10.jsonl"]
     with reading() as session:
         told = show_job(session.get_one(Job, job_id)).recovery
     assert told == [
