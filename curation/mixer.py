@@ -9,11 +9,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
+from curation.distinct import first_alike
 from curation.operator import (
     BLANK,
     EDITS,
@@ -98,14 +101,15 @@ def with_context(turns: pl.DataFrame) -> pl.DataFrame:
 def _propose_on_distinct(turns: pl.DataFrame, step: Step) -> pl.DataFrame:
     """Calls a turn operator once per distinct content of the columns it reads; agents repeat themselves."""
     reads = list(step.operator.reads)
-    distinct = turns.select(reads).unique(maintain_order=True).with_row_index("distinct")
-    proposed: pl.DataFrame = step.operator.function(distinct.rename({"distinct": "row"}), step.config, step.resources)
+    first = first_alike(turns.select(reads))
+    distinct = turns.select("row", *reads).filter(first == turns["row"])
+    proposed: pl.DataFrame = step.operator.function(distinct, step.config, step.resources)
     if proposed.is_empty():
         return pl.DataFrame(schema=PROPOSALS)
-    proposed = proposed.rename({"row": "distinct"})
-    touched = distinct.join(proposed.select("distinct"), on="distinct", how="semi")
-    rows = turns.select("row", *reads).join(touched, on=reads, nulls_equal=True).select("row", "distinct")
-    joined = proposed.join(rows, on="distinct").select(PROPOSALS.names()).sort("row", "start", maintain_order=True)
+    proposed = proposed.rename({"row": "first"})
+    rows = turns.select("row", first=first).join(proposed.select("first"), on="first", how="semi")
+    joined = proposed.join(rows, on="first", maintain_order="left").select(PROPOSALS.names())
+    joined = joined.sort("row", "start", maintain_order=True)
     settle = step.operator.settle
     return joined if settle is None else settle(joined, turns, step.config)
 
@@ -145,22 +149,29 @@ def _apply(dialogues: Dialogues, proposals: ConversationProposals, step: Step) -
 
 def _edit(turns: pl.DataFrame, proposed: pl.DataFrame, *, unlearn: bool) -> pl.DataFrame:
     """Puts replacements into texts; masked or unlearned replies get the weight 0."""
-    edits = proposed.filter(pl.col("action").is_in(EDITS))
+    edits = proposed.filter(pl.col("action").is_in(EDITS)).sort("row", "start", "end", maintain_order=True)
     if not edits.is_empty():
-        grouped = edits.group_by("row", maintain_order=True).agg("start", "end", "replacement", pl.col("text").first())
-        edited = [
-            apply_edits(text, zip(starts, ends, replacements, strict=True))
-            for _, starts, ends, replacements, text in grouped.iter_rows()
-        ]
-        new = grouped.select("row").with_columns(edited=pl.Series(edited, dtype=pl.String))
-        turns = turns.join(new, on="row", how="left", maintain_order="left")
-        turns = turns.with_columns(text=pl.coalesce("edited", "text")).drop("edited")
+        turns = turns.with_columns(text=_edited(turns["text"], edits))
     masked = (pl.col("action") == "mask") if unlearn else pl.lit(value=False)
     unlearned = proposed.filter((pl.col("action") == "no_learn") | masked)["row"].unique()
     if unlearned.is_empty():
         return turns
     hit = pl.col("row").is_in(unlearned.implode()) & (pl.col("role") == "assistant")
     return turns.with_columns(weight=pl.when(hit).then(0).otherwise("weight"))
+
+
+def _edited(texts: pl.Series, edits: pl.DataFrame) -> pl.Series:
+    """The texts with edits made; each row of `edits` has the index of its text as `row`, and they are in order."""
+    begins = np.flatnonzero((edits["row"].diff() != 0).fill_null(value=True))
+    places = list(edits.select("start", "end", "replacement").iter_rows())
+    given = edits["text"].gather(begins).to_list()
+    made = [
+        apply_edits(text, places[begin:end])
+        for text, (begin, end) in zip(given, pairwise([*begins.tolist(), edits.height]), strict=True)
+    ]
+    order = np.arange(len(texts))
+    order[edits["row"].gather(begins)] = len(texts) + np.arange(len(made))
+    return pl.concat([texts, pl.Series("text", made, dtype=pl.String)]).gather(order)
 
 
 def apply_edits(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
