@@ -67,7 +67,7 @@ def _score(replies: list[Compared], seed: int) -> Score:
     language = replies[0].language
     bleu, chrf = BLEU(tokenize=TOKENIZERS[language], force=True), CHRF()
     counts = {
-        conversation: sum(_counts(bleu, reply) for reply in group)
+        conversation: sum(counts_of(bleu, reply) for reply in group)
         for conversation, group in groupby(replies, lambda reply: reply.conversation_id)
     }
     counts_CN = np.array(list(counts.values()))
@@ -85,7 +85,7 @@ def _score(replies: list[Compared], seed: int) -> Score:
     )
 
 
-def _counts(bleu: BLEU, reply: Compared) -> np.ndarray:
+def counts_of(bleu: BLEU, reply: Compared) -> np.ndarray:
     """Lengths of both, then the n-grams that both have and those generated, n from 1 to 4."""
     one = bleu.corpus_score([reply.generated], [[reply.reference]])
     return np.array([one.sys_len, one.ref_len, *one.counts, *one.totals])
