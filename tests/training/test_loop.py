@@ -1,4 +1,7 @@
-"""Whole runs of the loop: a growing batch in fp16 that goes on elsewhere after a kill, the best model, bad weights."""
+"""Whole runs of the loop: a growing batch in fp16 that goes on elsewhere after a kill, the best model, bad weights.
+
+The runs learn a version and another one mixed in.
+"""
 
 import json
 import subprocess
@@ -34,16 +37,25 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
     """A few conversations, so that a run soon knows them by heart."""
-    folder = tmp_path_factory.mktemp("version")
+    return version_of(tmp_path_factory.mktemp("version"), examples, slice(20))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    """What is mixed in."""
+    return version_of(tmp_path_factory.mktemp("other"), examples, slice(20, 30))
+
+
+def version_of(folder: Path, examples: Path, which: slice) -> Path:
     few = folder / "few.jsonl"
-    few.write_text("".join((examples / "dialogues.jsonl").read_text("utf-8").splitlines(keepends=True)[:20]), "utf-8")
-    curate([few], folder / "out", recipe=parse_recipe(None), as_of=date(2026, 11, 1))
-    return folder / "out" / "manifest.json"
+    few.write_text("".join((examples / "dialogues.jsonl").read_text("utf-8").splitlines(keepends=True)[which]), "utf-8")
+    curate([few], folder / folder.name, recipe=parse_recipe(None), as_of=date(2026, 11, 1))
+    return folder / folder.name / "manifest.json"
 
 
-def start(folder: Path, manifest: Path, **changes: dict[str, Any]) -> "subprocess.Popen[bytes]":
+def start(folder: Path, manifest: Path, other: Path, **changes: dict[str, Any]) -> "subprocess.Popen[bytes]":
     config = {part: {**CONFIG.get(part, {}), **changes.get(part, {})} for part in {*CONFIG, *changes}}
-    config["data"]["version"] = str(manifest)
+    config["data"] |= {"version": str(manifest), "mix": [{"version": str(other), "weight": 0.5}]}
     (folder / "config.json").write_text(json.dumps(config))
     command = [sys.executable, "-m", "trainer", str(folder / "config.json"), "--out", str(folder / "run")]
     with (folder / "log").open("ab") as log:
@@ -65,9 +77,9 @@ def qualities(folder: Path) -> dict[int, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, manifest: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, manifest: Path, other: Path) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    assert start(folder, manifest).wait(240) == 0, (folder / "log").read_text()[-2000:]
+    assert start(folder, manifest, other).wait(240) == 0, (folder / "log").read_text()[-2000:]
     return folder
 
 
@@ -78,6 +90,18 @@ def test_the_batch_grows_and_the_rate_follows_the_rows(finished: Path) -> None:
     assert list(accumulate(rows))[rows.index(8) - 1] >= 60
     schedule = Schedule.of(load_config(finished / "run" / "config.json"), num_rows=1)
     assert [line["lr"] for line in lines(finished)] == [schedule.learning_rate(cursor) for cursor in accumulate(rows)]
+
+
+def test_losses_are_told_by_source(finished: Path, manifest: Path, other: Path) -> None:
+    for line in lines(finished):
+        told = line["sources"].values()
+        assert sum(source["target_tokens"] for source in told) == line["target_tokens"]
+        learned = [source for source in told if source["target_tokens"]]
+        mean = sum(source["loss"] * source["target_tokens"] for source in learned) / line["target_tokens"]
+        assert line["loss"] == pytest.approx(mean, rel=1e-4)
+    names = [path.parent.name for path in (manifest, other)]
+    tokens = [sum(line["sources"][name]["target_tokens"] for line in lines(finished)) for name in names]
+    assert 0.25 < tokens[1] / tokens[0] < 0.75
 
 
 def test_fp16_learns_and_tells_its_scale(finished: Path) -> None:
@@ -119,9 +143,9 @@ def test_the_exported_best_is_the_checkpoints(finished: Path) -> None:
 
 
 def test_a_run_killed_while_it_writes_goes_on_with_one_process_as_if_nothing_had_happened(
-    tmp_path: Path, manifest: Path, finished: Path
+    tmp_path: Path, manifest: Path, other: Path, finished: Path
 ) -> None:
-    run = start(tmp_path, manifest)
+    run = start(tmp_path, manifest, other)
     wait_for_a_half_written_checkpoint(tmp_path, run)
     for process in [*psutil.Process(run.pid).children(recursive=True), psutil.Process(run.pid)]:
         process.kill()
@@ -131,7 +155,8 @@ def test_a_run_killed_while_it_writes_goes_on_with_one_process_as_if_nothing_had
     assert all(
         (tmp_path / "run" / "checkpoints" / f"step-{step}" / ".metadata").exists() for step in qualities(tmp_path)
     )
-    assert start(tmp_path, manifest, run={**CONFIG["run"], "nproc": 1}).wait(240) == 0, (tmp_path / "log").read_text()
+    alone = {**CONFIG["run"], "nproc": 1}
+    assert start(tmp_path, manifest, other, run=alone).wait(240) == 0, (tmp_path / "log").read_text()
     whole, resumed = lines(finished), lines(tmp_path)
     for name in ("step", "rows", "segment", "tokens", "target_tokens", "lr"):
         assert [line[name] for line in resumed] == [line[name] for line in whole]
@@ -147,7 +172,7 @@ def wait_for_a_half_written_checkpoint(folder: Path, run: "subprocess.Popen[byte
         assert run.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
 
 
-def test_weights_that_are_no_numbers_fail_the_run_with_the_reason(tmp_path: Path, manifest: Path) -> None:
+def test_weights_that_are_no_numbers_fail_the_run_with_the_reason(tmp_path: Path, manifest: Path, other: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     base = make_tiny_base(tmp_path / "base")
@@ -156,7 +181,8 @@ def test_weights_that_are_no_numbers_fail_the_run_with_the_reason(tmp_path: Path
         model.get_output_embeddings().weight[7, 3] = float("nan")
     model.save_pretrained(base)
     settings = {"model": {"base": str(base), "scratch": None}, "optim": {"peak_lr": 5e-5}}
-    assert start(tmp_path, manifest, **settings, run={"max_steps": 3, "nproc": 1}, batch={"ramp": None}).wait(240) == 1
+    short = {"run": {"max_steps": 3, "nproc": 1}, "batch": {"ramp": None}}
+    assert start(tmp_path, manifest, other, **settings, **short).wait(240) == 1
     assert result(tmp_path)["status"] == "failed"
     assert "loss nan" in result(tmp_path)["error"]
     assert not (tmp_path / "run" / "model").exists()
