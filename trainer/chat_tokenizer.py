@@ -20,6 +20,16 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from trainer.chat_template import THINKING, ChatTemplate, DialogueError, Layout, Span
+from trainer.tokenizer_files import (
+    Mark,
+    find_marks,
+    is_byte_level,
+    parse_tokenizer,
+    read_config,
+    read_template,
+    token_text,
+    without_marks,
+)
 
 PACKAGED = "deepseek"
 """Name of the tokenizer that comes with the installation: 129,280 entries, good on Chinese."""
@@ -32,7 +42,6 @@ NAMED_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 CACHED_CHARS = 1024
 """Longer texts hardly come again; shorter ones are kept with their tokens."""
 _ANCHOR = "\U000f5a02"
-_BRACKETED = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -48,15 +57,6 @@ class Encoded:
     """By turn: place behind the token that ends the reply."""
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A token of the template's own."""
-
-    id: int
-    lstrip: bool
-    rstrip: bool
-
-
 class ChatTokenizer:
     """A fast tokenizer, its special tokens and its chat template."""
 
@@ -66,22 +66,22 @@ class ChatTokenizer:
         self.config = config
         self.has_own_template = template not in (None, CHATML)
         self.template = CHATML if template is None else template
-        self.tokenizer = _parse_tokenizer(tokenizer_json)
+        self.tokenizer = parse_tokenizer(tokenizer_json)
         if not self.has_own_template:
             self.tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in CHATML_TOKENS])
-        self.special_tokens = {name: text for name in NAMED_TOKENS if (text := _token_text(config.get(name)))}
+        self.special_tokens = {name: text for name in NAMED_TOKENS if (text := token_text(config.get(name)))}
         identity = json.dumps([tokenizer_json, self.template, self.special_tokens], ensure_ascii=False)
         self.fingerprint = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
-        self._marks = _find_marks(self.tokenizer)
+        self._marks = find_marks(self.tokenizer)
         self._mark_ids = {mark.id for mark in self._marks.values()}
         longest_first = sorted(self._marks, key=lambda text: (-len(text), text))
         self._mark_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         parts = json.loads(tokenizer_json)
-        self._plain = _without_marks(parts, self._marks)
+        self._plain = without_marks(parts, self._marks)
         self._cached_tokens = lru_cache(maxsize=4096)(self._tokens)
         self.cut_at_marks = lru_cache(maxsize=4096)(self._cut_at_marks)
         self._anchored = self._anchor()
-        self.one_token_a_byte_at_most = _is_byte_level(parts) and self._anchored is None
+        self.one_token_a_byte_at_most = is_byte_level(parts) and self._anchored is None
         self.chat_template = ChatTemplate(self.template, self.special_tokens, self._mark_pattern)
 
     @property
@@ -295,62 +295,7 @@ def load_chat_tokenizer(name_or_folder: str) -> ChatTokenizer:
     except OSError:
         raise DialogueError(f"no tokenizer.json in {name_or_folder}: name a model folder or {PACKAGED!r}") from None
     try:
-        config = _read_config(folder)
-        return ChatTokenizer(name_or_folder, tokenizer_json, config, _read_template(folder, config))
+        config = read_config(folder)
+        return ChatTokenizer(name_or_folder, tokenizer_json, config, read_template(folder, config))
     except json.JSONDecodeError as error:
         raise DialogueError(f"tokenizer files in {name_or_folder} are damaged: {error}") from None
-
-
-def _parse_tokenizer(tokenizer_json: str) -> Tokenizer:
-    try:
-        return Tokenizer.from_str(tokenizer_json)
-    except Exception as error:  # noqa: BLE001  (the library raises nothing more special)
-        raise DialogueError(f"tokenizer.json is damaged: {error}") from None
-
-
-def _find_marks(tokenizer: Tokenizer) -> dict[str, Mark]:
-    """Special tokens, and added ones in brackets: families of models differ in which of their marks are special."""
-    return {
-        token.content: Mark(index, token.lstrip, token.rstrip)
-        for index, token in tokenizer.get_added_tokens_decoder().items()
-        if token.special or _BRACKETED.fullmatch(token.content)
-    }
-
-
-def _without_marks(parts: dict[str, Any], marks: dict[str, Mark]) -> Tokenizer:
-    """The tokenizer for what messages say; it has no marks to recognise."""
-    words = [token for token in parts["added_tokens"] if token["content"] not in marks]
-    plain = Tokenizer.from_str(json.dumps({**parts, "added_tokens": words, "post_processor": None}))
-    if any(plain.token_to_id(word["content"]) != word["id"] for word in words):
-        plain = Tokenizer.from_str(json.dumps({**parts, "added_tokens": [], "post_processor": None}))
-    return plain
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return config if isinstance(config, dict) else {}
-
-
-def _read_template(folder: Path, config: dict[str, Any]) -> str | None:
-    path = folder / "chat_template.jinja"
-    if path.exists():
-        return path.read_text("utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        named = {entry["name"]: entry["template"] for entry in template}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
-
-
-def _token_text(token: object) -> str | None:
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None
-
-
-def _is_byte_level(parts: dict[str, Any]) -> bool:
-    """Whether no text is more tokens than it has UTF-8 bytes."""
-    steps = json.dumps(parts.get("pre_tokenizer"))
-    normalises = parts.get("normalizer") not in (None, {"type": "Sequence", "normalizers": []})
-    return parts["model"]["type"] == "BPE" and '"ByteLevel"' in steps and not normalises
