@@ -1,9 +1,9 @@
 """What goes wrong over HTTP, as RFC 9457 problems with the OpenAI error beside.
 
 ApiError
-├── BadRequest 400       ├── Forbidden 403      ├── Unprocessable 422
-├── Unauthorized 401     ├── NotFound 404       └── Unavailable 503
-└── Conflict 409 (permanent: `x-should-retry: false`)
+├── BadRequest 400       ├── NotFound 404       ├── Unprocessable 422
+├── Unauthorized 401     ├── TooLarge 413       ├── TooManyRequests 429 (`Retry-After`)
+├── Forbidden 403        └── Unavailable 503    └── Conflict 409 (permanent: `x-should-retry: false`)
 """
 
 import logging
@@ -24,7 +24,13 @@ from app.store import StoreUnavailableError
 
 log = logging.getLogger(__name__)
 
-OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
+OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
 
 OUTAGES = (OperationalError, NoConnectionLeft, StoreUnavailableError)
 
@@ -101,6 +107,22 @@ class Unprocessable(ApiError):  # noqa: N818
     status = 422
 
 
+class TooLarge(ApiError):  # noqa: N818
+    """The body is larger than this route takes."""
+
+    status = 413
+
+
+class TooManyRequests(ApiError):  # noqa: N818
+    """More requests than are listened to; `Retry-After` says when it is worth trying again."""
+
+    status = 429
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail, code="rate_limit_exceeded")
+        self.retry_after_s = retry_after_s
+
+
 class Unavailable(ApiError):  # noqa: N818
     """A part of the service is away for now."""
 
@@ -108,8 +130,8 @@ class Unavailable(ApiError):  # noqa: N818
 
 
 def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route, for its OpenAPI description."""
-    kinds: tuple[type[ApiError], ...] = (*errors, Unauthorized, Forbidden, Unprocessable)
+    """The errors of a route, and those that any route may have, for its OpenAPI description."""
+    kinds: tuple[type[ApiError], ...] = (*errors, Unauthorized, Forbidden, Unprocessable, TooManyRequests, Unavailable)
     return {
         error.status: {
             "description": (error.__doc__ or "").strip(),
@@ -120,10 +142,19 @@ def responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the app a problem."""
+    """Makes every error of the app a problem, and describes what that is in `/openapi.json`."""
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    describe = app.openapi
+
+    def with_problem() -> dict[str, Any]:
+        description = describe()
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        description["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
+        return description
+
+    app.openapi = with_problem  # type: ignore[method-assign]
 
 
 def problem(
@@ -175,6 +206,8 @@ def api_error(request: Request, error: ApiError) -> JSONResponse:
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     if isinstance(error, Conflict) and error.permanent:
         headers["x-should-retry"] = "false"
+    if isinstance(error, TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after_s)
     return problem(request, error.status, error.detail, param=error.param, code=error.code, headers=headers)
 
 

@@ -2,13 +2,14 @@
 
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +28,9 @@ from app.keys.routes import router as keys
 from app.last_used import last_used, written_regularly
 from app.lexicons.match import router as matching
 from app.lexicons.routes import router as lexicons
+from app.limits import request_limits
+from app.metrics import metrics, request_metrics
+from app.models import ApiKey
 from app.recipes.routes import router as recipes
 from app.reviews.routes import router as reviews
 from app.settings import get_settings
@@ -57,7 +61,6 @@ def create_app() -> FastAPI:
         version=version("talkmill"),
         description="Curates business dialogues into immutable, explained dataset versions and fine-tunes on them.",
         lifespan=_lifespan,
-        max_body_size=MAX_BODY_BYTES,
     )
     errors.install(app)
     app.add_exception_handler(once.Replayed, lambda _, error: once.replay(error))
@@ -79,8 +82,9 @@ def create_app() -> FastAPI:
         keys,
         work,
     ):
-        app.include_router(router)
+        app.include_router(router, max_body_size=MAX_BODY_BYTES)
     app.add_api_route("/healthz", healthz, tags=["health"])
+    app.add_api_route("/metrics", metrics, tags=["health"], response_class=PlainTextResponse)
     app.add_api_route("/readyz", readyz, tags=["health"], response_model=None)
     return app
 
@@ -101,20 +105,36 @@ def readyz() -> JSONResponse:
 async def _identify(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Checks the key before the body is read, gives every answer a request id, makes faults of ours problems."""
     given = request.headers.get("x-request-id", "")
+    started = time.perf_counter()
     request_id = given if REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
     try:
         if request.url.path.startswith("/v1/"):
-            request.state.key = await run_in_threadpool(authenticate, request.headers.get("authorization"))
-            last_used().note(request.state.key.id)
+            request.state.key = await run_in_threadpool(_admit, request)
         response = await call_next(request)
+        if response.status_code == 413:  # in plain text where a limit was told by the length alone
+            response = errors.api_error(request, errors.TooLarge("the body is larger than this route takes"))
     except errors.ApiError as error:
         response = errors.api_error(request, error)
     except Exception as error:  # noqa: BLE001  (the edge of the request)
         response = errors.unexpected(request, error)
     finally:
         once.release(request)
+    request_metrics().note(request, response.status_code, time.perf_counter() - started)
     response.headers["x-request-id"] = request_id
+    response.headers["x-content-type-options"] = "nosniff"
     return response
+
+
+def _admit(request: Request) -> ApiKey:
+    """The request's key, if it is valid and not used too often."""
+    try:
+        key = authenticate(request.headers.get("authorization"))
+    except errors.Unauthorized:
+        request_limits().count_refusal(request.client.host if request.client else "")
+        raise
+    request_limits().count(key.id)
+    last_used().note(key.id)
+    return key
 
 
 def _database() -> str:

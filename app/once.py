@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from app.db import reading
-from app.errors import BadRequest, Conflict
+from app.errors import BadRequest, Conflict, TooLarge, responses
 from app.models import KeptAnswer
 
 MARKED_FOR_S = 600
@@ -49,6 +49,7 @@ class OnceRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if "POST" in (options.get("methods") or ()):
             options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_find_answer)]
+            options["responses"] = {**responses(BadRequest, Conflict, TooLarge), **(options.get("responses") or {})}
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -8,7 +8,7 @@ depends on the sides.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,9 @@ from app.queue import add_work
 from app.reviews import repository
 from app.reviews.schemas import DeletedReview, JudgementObject, NewJudgement, NewReview, Pair
 from app.training.completions import find_speaker
-from curation.prompts import Prompt, rank
+
+if TYPE_CHECKING:
+    from curation.prompts import Prompt
 
 MAX_RATERS = 1000
 
@@ -29,7 +31,7 @@ MAX_RATERS = 1000
 class Answered:
     """A prompt with what each side said to it."""
 
-    prompt: Prompt
+    prompt: "Prompt"
     left: str
     right: str
 
@@ -89,8 +91,10 @@ def create_from_replies(
     return review
 
 
-def add_items(session: Session, review: Review, prompts: Sequence[Prompt]) -> list[ReviewItem]:
+def add_items(session: Session, review: Review, prompts: "Sequence[Prompt]") -> list[ReviewItem]:
     """Stores the pairs in shuffled order, every second one in another order with its sides swapped."""
+    from curation.prompts import rank
+
     shuffled = sorted(prompts, key=lambda prompt: rank(review.seed, "order", prompt.conversation_id))
     by_side = sorted(prompts, key=lambda prompt: rank(review.seed, "side", prompt.conversation_id))
     swapped = {prompt.conversation_id for prompt in by_side[::2]}
