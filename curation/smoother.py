@@ -2,12 +2,13 @@
 
 A network gives each character the odds of being left out. It decides together with the rules of `smooth_disfluency`:
 
-- In a text in which the rules find a slip, a character goes where the network's odds and the rules' vote together say
-  so: where it is sure it overrules them, and where it is not they decide.
-- In other texts only what looks like a slip may go: an empty word, or the beginning of what is said right after it.
+- In a text of the kind that it was taught with (`smoother_likeness`) stretches of characters go as the network's odds
+  and the rules' votes together say.
+- In a text of another kind in which the rules find a slip, a character goes where odds and vote together say so: where
+  the network is sure it overrules them, and where it is not they decide.
+- In all others only what looks like a slip may go: an empty word, or the beginning of what is said right after it.
   Where such a text asks or answers, the network must be all but certain, since in dialogues most turns are fluent.
-- What may be doubled on purpose (天天, 看看) takes more to go; names, numbers and answers go only where the rules say
-  so.
+- What is doubled on purpose (天天, 看看), names and numbers go only where the rules say so.
 
 An artefact is a folder of arrays and `smoother.json`; its digest is over all, without times or places.
 """
@@ -23,16 +24,19 @@ import numpy.typing as npt
 
 from curation.artefacts import Kind
 from curation.draft import Edit
+from curation.smoother_likeness import strange_marks
 
 if TYPE_CHECKING:
     from curation.smoother_fitting import Learned
 
-KIND = Kind("smoother", "talkmill.smoother/1", preparation=1)
-ARRAYS = ("characters", "table", "recurrent", "recurrent_bias", "out", "wide")
+KIND = Kind("smoother", "talkmill.smoother/1", preparation=2)
+ARRAYS = ("characters", "table", "recurrent", "recurrent_bias", "out", "wide", "marks")
 CHUNK_CHARS = 1 << 16
 """Texts are looked at in chunks of about so many characters, to keep memory bounded."""
 FOR, AGAINST = 1.0, 0.5
 """What the rules' vote adds to the logit of a character that they leave out, and takes from that of others."""
+OPENING = 0.5
+"""What it takes, beside the characters' own odds, to leave out one more stretch."""
 CERTAIN = {"tells": 0.0, "asks": 4.0}
 """Logit that one character must have before a text is touched in which the rules find nothing; more where it asks or
 answers, since in dialogues most turns are fluent and do that."""
@@ -67,6 +71,7 @@ class Smoother:
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._arrays = arrays
+        self._strange = strange_marks(arrays["marks"])
 
     @classmethod
     def load(cls, folder: Path) -> "Smoother":
@@ -91,6 +96,10 @@ class Smoother:
                 first, num_chars = index + 1, 0
         return found
 
+    def was_taught_such(self, text: str) -> bool:
+        """Whether a text bears no mark that is strange to the texts it was taught with."""
+        return self._strange.search(text) is None
+
     def _of_chunk(self, texts: Sequence[str], votes: Sequence[Votes]) -> list[Logits]:
         from curation.smoother_network import run, table_rows
         from curation.smoother_reading import read
@@ -104,18 +113,37 @@ class Smoother:
 
 
 def decide(
-    logits: Logits, voted: npt.NDArray[np.bool_], against: npt.NDArray[np.float32], *, certain: float | None
+    logits: Logits, voted: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_], *, certain: float | None
 ) -> npt.NDArray[np.bool_]:
-    """Which characters of a text go.
+    """Which characters of a text of another kind than was taught go.
 
-    `voted`: those that the rules leave out; `against`: what speaks for leaving each of the others where it is;
-    `certain`: the logit that one character must have in a text in which rules find no slip, else None.
+    `voted`: those that the rules leave out; `held`: those that stay unless rules leave them out; `certain`: the logit
+    that one character must have in a text in which rules find no slip, else None.
     """
-    alone = logits - np.where(voted, np.float32(0), against)
+    alone = np.where(held & ~voted, np.float32(-np.inf), logits)
     if certain is not None and alone.max(initial=-np.inf) < certain:
         return voted
     together: npt.NDArray[np.bool_] = alone > np.where(voted, np.float32(-FOR), np.float32(AGAINST))
     return together
+
+
+def decide_freely(logits: Logits, voted: npt.NDArray[np.bool_], held: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which characters of a text go, so that their odds, less OPENING for each stretch, add up to most.
+
+    `held`: those that stay unless rules leave them out.
+    """
+    gains = np.where(held & ~voted, np.float32(-1e6), logits + np.float32(FOR) * voted)
+    stays, goes = 0.0, -np.inf
+    came = np.zeros((len(gains), 2), dtype=bool)
+    for at, gain in enumerate(gains.tolist()):
+        came[at] = goes > stays, goes >= stays - OPENING
+        stays, goes = max(stays, goes), max(stays - OPENING, goes) + gain
+    gone = np.zeros(len(gains), dtype=bool)
+    state = goes > stays
+    for at in range(len(gains) - 1, -1, -1):
+        gone[at] = state
+        state = came[at, int(state)]
+    return gone
 
 
 def votes_of(text: str, ruled: Sequence[Edit]) -> Votes:
@@ -133,8 +161,11 @@ def runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
-def arrays_of(learned: "Learned") -> dict[str, npt.NDArray[Any]]:
-    """A learned network in the form that is asked: its table times the input weights, with the biases."""
+def arrays_of(learned: "Learned", marks: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
+    """A learned network in the form that is asked: its table times the input weights, with the biases.
+
+    `marks`: what the texts that it was taught with bear.
+    """
     from curation.smoother_reading import SHAPES
 
     network = learned.parameters
@@ -148,6 +179,7 @@ def arrays_of(learned: "Learned") -> dict[str, npt.NDArray[Any]]:
         "recurrent_bias": network.recurrent_bias,
         "out": network.out,
         "wide": learned.wide,
+        "marks": marks,
     }
 
 

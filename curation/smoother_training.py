@@ -14,6 +14,7 @@ from curation.errors import CurationError
 from curation.mixer import apply_edits
 from curation.operators.smooth_disfluency import SmoothDisfluency, smooth_texts
 from curation.smoother import ARRAYS, KIND, Smoother, arrays_of, votes_of
+from curation.smoother_likeness import shares
 from curation.smoother_metrics import measure
 from curation.smoother_pairs import MIN_PAIRS, Pair, examples, read_pairs, split_off
 
@@ -115,7 +116,7 @@ def _learned(train: Sequence[Pair], settings: SmootherSettings, tell: Progress) 
         taught, epochs=epochs, inputs=settings.inputs, units=settings.units, seed=settings.seed,
         tell=lambda done, total: tell("train", done, total),
     )  # fmt: skip
-    return arrays_of(learned)
+    return arrays_of(learned, shares([pair.spoken for pair in train]))
 
 
 def _measured(smoother: Smoother, pairs: Sequence[Pair]) -> dict[str, Any]:

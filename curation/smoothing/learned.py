@@ -1,19 +1,23 @@
 """A trained smoother beside the rules: which of a text's characters go, once both have said what they think."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from curation.draft import Edit
-from curation.smoother import CERTAIN, Logits, Smoother, Votes, decide, runs, votes_of
-from curation.smoothing.repetitions import Span
+from curation.smoother import CERTAIN, Logits, Smoother, decide, decide_freely, runs, votes_of
+from curation.smoothing.doubles import meant
+from curation.smoothing.words import Vocabulary
 
 ScoredEdit = tuple[int, int, str, str, float | None]
 """An edit, and how sure the smoother is of it; None where the rules decided alone."""
-NOT_SPEECH = re.compile(r"[A-Za-z0-9@./:_%+#—-]{2,}|[0-9]|[哈呵嘿嘻]{2,}|[^\w，,、…。！？!?~～]")
-"""Names, numbers, addresses, laughter, blanks and signs are nothing that the smoother was taught to mend."""
+Mask = npt.NDArray[np.bool_]
+NOT_SPEECH = re.compile(
+    r"[A-Za-z0-9@./:_%+#—-]{2,}|[0-9]|[哈呵嘿嘻]{2,}|[^\w，,、…。！？!?~～]|(?<=\w)[啊呀呢哦呗哇](?=[，,。！？!?~～]|$)"
+)
+"""Names, numbers, addresses, laughter, blanks, signs and the tone at a clause's end are no slips."""
 ANSWER = re.compile(r"[^，,。！!？?、…\s]{1,5}[，,。！!？?]")
 """是的，and 你好，at the beginning answer and greet, which somebody who tells a story does not."""
 ASKS = re.compile(r'[?？0-9《“"、；;:：()（）]|是的|您|请|谢|吗|呢|吧|哈|好的|推荐|什么|多少|哪|知道')
@@ -48,7 +52,9 @@ def smooth_together(
     return {
         row: [
             edit
-            for edit in _together(text, ruled.get(row, ()), mine, odds, protect)
+            for edit in _together(
+                text, ruled.get(row, ()), mine > 0, odds, protect, like=smoother.was_taught_such(text)
+            )
             if edit[4] is None or edit[3] in wanted
         ]
         for (row, text), mine, odds in zip(texts.items(), votes, logits, strict=True)
@@ -56,27 +62,24 @@ def smooth_together(
 
 
 def _together(
-    text: str, ruled: Sequence[Edit], votes: Votes, odds: Logits, protect: re.Pattern[str]
+    text: str, ruled: Sequence[Edit], voted: Mask, odds: Logits, protect: re.Pattern[str], *, like: bool
 ) -> list[ScoredEdit]:
-    voted, against = votes > 0, np.zeros(len(text), dtype=np.float32)
+    """The edits of a text; `like`: it is of the kind that the smoother was taught with."""
+    held = np.zeros(len(text), dtype=bool)
     fixed: list[ScoredEdit] = []
     for start, end, new, code in ruled:
         if new:
             fixed.append((start, end, new, code, None))
-            against[start:end] = np.inf
-    for start, end in _kept(text, protect):
-        against[start:end] = np.inf
-    spoken = any(code != "grammar" for *_, code in ruled)
-    asks = ASKS.search(text) is not None
-    for pattern in (SAID_AT_ONCE, *(() if spoken or not asks else (CAREFUL,))):
+            held[start:end] = True
+    for pattern in (protect, NOT_SPEECH):
         for match in pattern.finditer(text):
-            against[match.start() : match.end()] = np.inf
-    gone = decide(odds, voted, against, certain=None if spoken else CERTAIN["asks" if asks else "tells"])
+            held[match.start() : match.end()] = True
+    if like:
+        gone = _freely(text, voted, odds, held)
+    else:
+        gone = _with_care(text, voted, odds, held, spoken=any(code != "grammar" for *_, code in ruled))
     if not re.search(r"\w", "".join(character for character, goes in zip(text, gone, strict=True) if not goes)):
         gone = voted  # something was said
-    if not spoken:
-        for start, end in runs(gone & ~voted):
-            gone[start:end] = _is_like_a_slip(text, start, end)
     codes = {start: code for start, _, new, code in ruled if not new}
     found = [
         (start, end, "", codes.get(start) or _code(text, start, end), _score(odds[start:end], voted[start:end]))
@@ -85,12 +88,26 @@ def _together(
     return sorted([*found, *fixed])
 
 
-def _kept(text: str, protect: re.Pattern[str]) -> Iterator[Span]:
-    """What only rules may touch."""
+def _freely(text: str, voted: Mask, odds: Logits, held: Mask) -> Mask:
+    """What goes where the smoother knows its kind of text."""
+    for start, end in meant(text, Vocabulary.of()):
+        held[start:end] = True
+    return decide_freely(odds, voted, held)
+
+
+def _with_care(text: str, voted: Mask, odds: Logits, held: Mask, *, spoken: bool) -> Mask:
+    """What goes of other texts; `spoken`: the rules found a slip in it."""
+    asks = ASKS.search(text) is not None
+    for pattern in (SAID_AT_ONCE, *(() if spoken or not asks else (CAREFUL,))):
+        for match in pattern.finditer(text):
+            held[match.start() : match.end()] = True
     if (answer := ANSWER.match(text)) is not None:
-        yield answer.span()
-    for pattern in (protect, NOT_SPEECH):
-        yield from (match.span() for match in pattern.finditer(text) if match.end() > match.start())
+        held[: answer.end()] = True
+    gone = decide(odds, voted, held, certain=None if spoken else CERTAIN["asks" if asks else "tells"])
+    if not spoken:
+        for start, end in runs(gone & ~voted):
+            gone[start:end] = _is_like_a_slip(text, start, end)
+    return gone
 
 
 def _is_like_a_slip(text: str, start: int, end: int) -> bool:
@@ -109,5 +126,5 @@ def _code(text: str, start: int, end: int) -> str:
     return "filler" if len(said) <= MOST_FILLER else "repair"
 
 
-def _score(odds: Logits, voted: npt.NDArray[np.bool_]) -> float | None:
+def _score(odds: Logits, voted: Mask) -> float | None:
     return None if voted.all() else float(1 / (1 + np.exp(-odds.min())))

@@ -14,6 +14,7 @@ from curation.mixer import apply_edits
 from curation.operators.smooth_disfluency import SmoothDisfluency, smooth, smooth_texts
 from curation.smoother import CERTAIN, KIND, Smoother, SmootherRef, arrays_of, decide
 from curation.smoother_fitting import Learned
+from curation.smoother_likeness import MARKS
 from curation.smoother_metrics import measure
 from curation.smoother_network import Batch, Parameters, backward, forward, run, table_rows
 from curation.smoother_pairs import Pair, examples, left_out, read_pairs
@@ -169,7 +170,7 @@ def test_asked_the_network_says_what_it_was_trained_to_say() -> None:
     batch = Batch(rows, seen.again, seen.begins[:-1], seen.begins[1:])
     ones = np.ones((4, 8), dtype=np.float32), np.ones((4, 16), dtype=np.float32)
     logits = forward(parameters, batch, *ones)[0] + parameters.out[-1]
-    arrays = arrays_of(learned)
+    arrays = arrays_of(learned, np.zeros(len(MARKS), dtype=np.float32))
     asked = run(
         arrays["table"], arrays["recurrent"], arrays["recurrent_bias"], arrays["out"], arrays["wide"], rows, seen.again,
         seen.wide, seen.begins,
@@ -222,11 +223,11 @@ def test_a_text_without_a_slip_needs_more_where_it_asks() -> None:
     logits = np.where(np.arange(len(asked)) < 4, np.float32(2), np.float32(-5))
     sure = logits + np.where(np.arange(len(asked)) < 4, np.float32(3), np.float32(0))
     none = np.zeros(len(asked), dtype=bool)
-    against = np.zeros(len(asked), dtype=np.float32)
-    assert decide(logits, none, against, certain=CERTAIN["tells"]).sum() == 4
-    assert decide(logits, none, against, certain=CERTAIN["asks"]).sum() == 0
-    assert decide(sure, none, against, certain=CERTAIN["asks"]).sum() == 4
-    assert decide(-sure, ~none, against, certain=None).sum() == len(asked) - 4, "sure, it overrules the rules"
+    assert decide(logits, none, none, certain=CERTAIN["tells"]).sum() == 4
+    assert decide(logits, none, none, certain=CERTAIN["asks"]).sum() == 0
+    assert decide(sure, none, none, certain=CERTAIN["asks"]).sum() == 4
+    assert decide(sure, none, ~none, certain=CERTAIN["asks"]).sum() == 0
+    assert decide(-sure, ~none, none, certain=None).sum() == len(asked) - 4, "sure, it overrules the rules"
 
 
 def test_metrics_count_characters_as_multisets() -> None:
