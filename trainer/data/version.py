@@ -20,6 +20,8 @@ from trainer.dialogues import Message
 FORMAT = "talkmill.version/1"
 COLUMNS = ["id", "conversation_id", "window", "messages", "user", "cut_replies"]
 PART_ROWS = 1_000
+READ_BYTES = 1 << 16
+"""Of a column that are read from the file at a time."""
 
 
 @dataclass(frozen=True)
@@ -205,15 +207,22 @@ def check_bounds(version: DatasetVersion, max_source_length: int, max_target_len
 
 
 def _read(path: Path, field: str, columns: list[str], start: int = 0, rows: int | None = None) -> pa.Table:
-    """Some rows of a Parquet file, of which only the row groups that hold them are read."""
+    """Some rows of a Parquet file; of the row groups that hold them no more is decoded at once than a part."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+            if rows is None:
+                return file.read(columns, use_threads=False)
             sizes = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
-            end = sum(sizes) if rows is None else start + rows
             firsts = list(accumulate(sizes, initial=0))
-            wanted = [i for i, size in enumerate(sizes) if firsts[i] < end and firsts[i] + size > start]
-            table = file.read_row_groups(wanted, columns, use_threads=False)
-            return table.slice(start - firsts[wanted[0]] if wanted else 0, end - start)
+            wanted = [i for i, size in enumerate(sizes) if firsts[i] < start + rows and firsts[i] + size > start]
+            found, place, end = [], firsts[wanted[0]] if wanted else 0, start + rows
+            for batch in file.iter_batches(PART_ROWS, wanted, columns, use_threads=False):
+                if place + batch.num_rows > start:
+                    found.append(batch.slice(max(0, start - place), end - max(start, place)))
+                place += batch.num_rows
+                if place >= end:
+                    break
+            return pa.Table.from_batches(found) if found else file.read_row_groups([], columns)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{field}: cannot read {path.name}: {error}") from None
 
