@@ -22,8 +22,7 @@ MARKS = (
     "请",
     "谢",
     "推荐",
-    "是的",
-    "好的",
+    "^[是好]的",
 )
 """What tells kinds of texts apart: ends of sentences, questions, several sentences, figures, Latin letters, brackets
 and signs, and how people serve each other."""
