@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db import reading, writing
+from app.errors import ApiError
 from app.experiments.repository import runs_of
 from app.experiments.service import add_twin
 from app.models import FINAL, Experiment, ExperimentRun, Job, Json, Version, Work
@@ -83,7 +84,11 @@ def _add_twins(session: Session, experiment: Experiment, runs: Runs) -> bool:
     shorter = [(run, job) for run, job in good if (job.trained_tokens or 0) < SAME_TOKENS * most]
     for place, (run, job) in enumerate(shorter):
         steps = round(job.progress["steps"] * most / (job.trained_tokens or 1))
-        add_twin(session, experiment, run, len(runs) + place, steps)
+        try:
+            add_twin(session, experiment, run, len(runs) + place, steps)
+        except ApiError as error:  # such as a base that is gone by now
+            experiment.warnings = [*experiment.warnings, f"{run.name}, equal tokens: not made: {error.detail}"]
+            return False
     return bool(shorter)
 
 
@@ -127,13 +132,14 @@ def hold_out(lease: Lease) -> None:
         versions = {one["name"]: session.get_one(Version, one["version"]) for one in experiment.targets}
         held = [(session.get_one(Version, job.version_id), _held_out_of(session, job)) for _, job in runs]
     evaluation = experiment.request["evaluation"]
+    replies, seed = max(evaluation["bleu_samples"], evaluation["review_samples"]), runs[0][1].config["run"]["seed"]
     with scratch() as folder:
         sets = {name: lay_out_version(version) for name, version in versions.items()}
         # What a file names to validate on is learned by no run, whatever else has the same id.
         learned = [] if evaluation["file"] else [(lay_out_version(version), names) for version, names in held]
         counts = hold_out_conversations(
             sets, set().union(*(names for _, names in held)), learned, folder / "targets.parquet",
-            replies=evaluation["bleu_samples"], seed=runs[0][1].config["run"]["seed"],
+            replies=replies, seed=seed,
         )  # fmt: skip
         blob = get_store().put_file(folder / "targets.parquet")
     empty = [name for name, count in counts.items() if not count]

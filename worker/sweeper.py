@@ -18,6 +18,7 @@ from app.once import forget_old_answers
 from app.queue import NUDGES_AHEAD, add_nudge, num_waiting, send_nudges
 from app.settings import get_settings
 from worker.curating import OPEN_STATES, go_on_if_complete
+from worker.experimenting import lead_experiments_on
 from worker.leases import Lease, claim, expired, kept_alive, renew, worker_name
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def sweep() -> None:
         for queue, most in room.items():
             _announce_abandoned(session, queue, most)
         _lead_versions_on(session)
+        lead_experiments_on(session)
         forget_old_answers(session)
         crash_point("sweep_before_commit")
     crash_point("sweep_committed")

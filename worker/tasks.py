@@ -18,7 +18,7 @@ from app.queue import send_nudges
 from app.settings import get_settings
 from app.store import StoreUnavailableError
 from curation.errors import CurationError
-from worker import curating, learning, reviewing, rewarding, supervisor
+from worker import curating, experiment_report, experimenting, learning, reviewing, rewarding, supervisor
 from worker.celery_app import stopping
 from worker.curating import CannotBeDoneError
 from worker.leases import OUTLIVES_WORKERS, Lease, LeaseLostError, bury, claim, give_back, kept_alive, worker_name
@@ -52,6 +52,9 @@ HANDLERS = {
     "learn_reward": Handler(rewarding.learn_reward, learning.fail_filter),
     "review": Handler(reviewing.answer_prompts, reviewing.fail_review),
     "train": Handler(supervisor.train, supervisor.fail_job),
+    "hold_out": Handler(lambda lease, _: experimenting.hold_out(lease), experimenting.fail_experiment),
+    "score": Handler(experimenting.score_run, experimenting.fail_run),
+    "report": Handler(lambda lease, _: experiment_report.report(lease), experimenting.fail_experiment),
 }
 
 

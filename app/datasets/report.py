@@ -29,11 +29,12 @@ def _templates() -> "Environment":
         loader=PackageLoader("app.datasets"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=select_autoescape(["html.jinja"], default=False),
     )  # fmt: skip
-    environment.filters |= {"md": _as_plain_markdown, "thousands": _with_thousands, "title": _title}
+    environment.filters |= {"md": as_plain_markdown, "thousands": _with_thousands, "title": _title}
     return environment
 
 
-def _as_plain_markdown(text: object) -> str:
+def as_plain_markdown(text: object) -> str:
+    """A text in one line of Markdown, none of whose signs are markup."""
     one_line = LINE_BREAKS.sub(" ⏎ ", "" if text is None else str(text))
     return MARKDOWN_MARKS.sub(r"\\\1", one_line)
 
