@@ -76,7 +76,13 @@ def add_work(
 
 
 def add_shards(
-    session: Session, kind: str, subject: str, payloads: Sequence[Mapping[str, Any]], *, first: int = 0
+    session: Session,
+    kind: str,
+    subject: str,
+    payloads: Sequence[Mapping[str, Any]],
+    *,
+    first: int = 0,
+    queue: str = "curate",
 ) -> None:
     """Adds one piece of work for each payload, numbered from `first`, in one statement.
 
@@ -84,8 +90,9 @@ def add_shards(
     """
     if not payloads:
         return
+    same = {"kind": kind, "subject": subject, "queue": queue}
     rows = [
-        {"id": new_id("work"), "kind": kind, "subject": subject, "ordinal": ordinal, "payload": dict(payload)}
+        {**same, "id": new_id("work"), "ordinal": ordinal, "payload": dict(payload)}
         for ordinal, payload in enumerate(payloads, first)
     ]
     session.execute(insert(Work), rows)

@@ -118,9 +118,14 @@ class Recipe:
         ]
 
 
+def barriers(body: Mapping[str, Any]) -> list[str]:
+    """The kinds of a recipe's steps that look at all segments at once; it was parsed once."""
+    return [item["kind"] for item in _operators(body) if REGISTRY[item["kind"]].barrier is not None]
+
+
 def num_barriers(body: Mapping[str, Any]) -> int:
     """How many steps of a recipe that was parsed once look at all segments at once."""
-    return sum(REGISTRY[item["kind"]].barrier is not None for item in _operators(body))
+    return len(barriers(body))
 
 
 def default_recipe() -> dict[str, Any]:

@@ -27,7 +27,7 @@ from app.settings import get_settings
 from app.store import get_store
 from app.training.waiting import version_ended
 from curation.formats import ingest, repeated_ids
-from curation.recipe import Recipe, filter_ids, lexicon_ids, num_barriers, parse_recipe, scorer_ids
+from curation.recipe import Recipe, barriers, filter_ids, lexicon_ids, num_barriers, parse_recipe, scorer_ids
 from curation.reuse import renumbered, result_key, resumed_key
 from curation.run import (
     Part,
@@ -173,10 +173,15 @@ def plan_version(lease: Lease) -> None:
         version.status = "running"
         version.warnings = [*version.warnings, *warnings]
         session.flush()
-        add_shards(session, "curate", version.id, payloads)
+        add_shards(session, "curate", version.id, payloads, queue=_queue(version.recipe, stage=0))
         go_on_if_complete(session, version.id)
         crash_point("plan_before_commit")
     crash_point("plan_committed")
+
+
+def _queue(recipe: Json, stage: int) -> str:
+    """Where the shards before a barrier wait: those that a reward model scores, beside the trainings."""
+    return "train" if barriers(recipe)[stage : stage + 1] == ["score_reward"] else "curate"
 
 
 def _wait_for_files(lease: Lease) -> None:
@@ -284,7 +289,8 @@ def join(lease: Lease) -> None:
         session.get_one(Version, lease.subject, with_for_update=True)
         finish(session, lease, {"shards": len(payloads)})
         session.flush()
-        add_shards(session, "curate", lease.subject, payloads, first=stage * len(payloads))
+        queue = _queue(session.get_one(Version, lease.subject).recipe, stage)
+        add_shards(session, "curate", lease.subject, payloads, first=stage * len(payloads), queue=queue)
         go_on_if_complete(session, lease.subject)
         crash_point("join_before_commit")
     crash_point("join_committed")

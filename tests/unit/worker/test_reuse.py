@@ -10,11 +10,12 @@ import pytest
 from app.datasets.repository import Progress, progress_of
 from app.db import reading, writing
 from app.files.repository import raw_segments
+from app.filters.scorer import StoredScorer
 from app.models import Dataset, File, KnownResult, Version, VersionFile, Work, new_id
 from app.queue import add_work
 from app.store import get_store
 from curation.command import curate
-from curation.recipe import parse_recipe
+from curation.recipe import barriers, parse_recipe
 from curation.reuse import result_key
 from worker import curating
 from worker.tasks import do
@@ -51,7 +52,7 @@ def _file(path: Path, name: str | None = None) -> str:
 
 
 def _version(*files: str, as_of: str = "2026-11-25", recipe: dict[str, Any] = RECIPE, until: str = "") -> Version:
-    parsed = parse_recipe(recipe)
+    parsed = parse_recipe(recipe, scorers={"rm-1": StoredScorer("sha256:1", "1")})
     with writing() as session:
         dataset = Dataset(id=new_id("ds"), name="test")
         session.add(dataset)
@@ -176,3 +177,16 @@ def test_a_version_without_conversations_gets_over_barriers(tmp_path: Path) -> N
     (tmp_path / "bad.jsonl").write_bytes(b'{"messages": []}\n{"messages": []}')
     version = _version(_file(tmp_path / "bad.jsonl"), recipe=BARRIER)
     assert (version.status, version.counts["conversations_in"]) == ("succeeded", 0)
+
+
+@pytest.mark.parametrize(("first", "queue"), [("score_reward", "train"), ("deduplicate", "curate")])
+def test_what_a_reward_model_scores_waits_beside_the_trainings(tmp_path: Path, first: str, queue: str) -> None:
+    score = {"kind": "score_reward", "reward_model": "rm-1"}
+    steps = [score, {"kind": "deduplicate"}] if first == "score_reward" else [{"kind": "deduplicate"}, score]
+    recipe = {"operators": [{"kind": "structure_dialogue"}, *steps]}
+    made = _version(_file(tmp_path / "a.jsonl", "a"), recipe=recipe, until="curate")
+    with reading() as session:
+        assert {work.queue for work in session.query(Work).filter(Work.subject == made.id, Work.kind == "curate")} == {
+            queue
+        }
+    assert barriers(made.recipe)[0] == first
