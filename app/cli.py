@@ -148,6 +148,7 @@ def keys() -> None:
 @click.option("--scopes", required=True, help="Separated by commas: read, curate, train, admin.")
 def create(name: str, scopes: str) -> None:
     """Make a key and print it, once."""
+    from app.audit.log import record_command
     from app.auth import SCOPES, create_key
     from app.db import writing
 
@@ -155,7 +156,8 @@ def create(name: str, scopes: str) -> None:
     if not wanted or set(wanted) - set(SCOPES):
         fail(f"--scopes takes any of {', '.join(sorted(SCOPES))}, separated by commas")
     with writing() as session:
-        _, token = create_key(session, name, wanted)
+        key, token = create_key(session, name, wanted)
+        record_command(session, "talkmill keys create", key.id)
     click.echo(token)
 
 

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from app.crash import crash_point
 from app.db import REQUEST_SESSIONS, reading, writing
 from app.errors import NotFound
-from app.models import ApiKey, Dataset, Experiment, File, Job, LearnedFilter, Lexicon, Review, Version, Work
+from app.models import ApiKey, AuditEvent, Dataset, Experiment, File, Job, LearnedFilter, Lexicon, Review, Version, Work
 from app.queue import send_nudges
 
-Row = TypeVar("Row", ApiKey, File, Dataset, Version, Lexicon, LearnedFilter, Job, Review, Experiment, Work)
+Row = TypeVar("Row", ApiKey, AuditEvent, File, Dataset, Version, Lexicon, LearnedFilter, Job, Review, Experiment, Work)
 
 
 _turns = CapacityLimiter(REQUEST_SESSIONS)

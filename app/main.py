@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import errors, once
+from app.audit.routes import router as audit
 from app.auth import authenticate
 from app.datasets.routes import router as datasets
 from app.datasets.version_routes import router as versions
@@ -37,12 +38,14 @@ from app.settings import get_settings
 from app.store import get_store
 from app.training.chat import generators
 from app.training.routes import router as training
+from app.uploads.routes import router as uploads
+from app.uploads.service import MAX_PART_BYTES
 from app.work.routes import router as work
 
 MAX_BODY_BYTES = 32 * 2**20
 """Of every request but an upload."""
 FORM_BYTES = 2**20
-"""What a form may hold beside the uploaded file."""
+"""What a form may hold beside the uploaded file or part."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
@@ -66,6 +69,7 @@ def create_app() -> FastAPI:
     app.add_exception_handler(once.Replayed, lambda _, error: once.replay(error))
     app.middleware("http")(_identify)
     app.include_router(files, max_body_size=get_settings().max_upload_bytes + FORM_BYTES)
+    app.include_router(uploads, max_body_size=MAX_PART_BYTES + FORM_BYTES)
     for router in (
         datasets,
         versions,
@@ -80,6 +84,7 @@ def create_app() -> FastAPI:
         experiments,
         reviews,
         keys,
+        audit,
         work,
     ):
         app.include_router(router, max_body_size=MAX_BODY_BYTES)
@@ -107,6 +112,7 @@ async def _identify(request: Request, call_next: Callable[[Request], Awaitable[R
     given = request.headers.get("x-request-id", "")
     started = time.perf_counter()
     request_id = given if REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
+    request.state.request_id = request_id
     try:
         if request.url.path.startswith("/v1/"):
             request.state.key = await run_in_threadpool(_admit, request)

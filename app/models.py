@@ -83,6 +83,55 @@ class File(Base):
     created_at: Mapped[float] = mapped_column(default=time.time, index=True)
 
 
+class Upload(Base):
+    """A file that comes in parts; once complete it is an ordinary file, and the parts are gone."""
+
+    __tablename__ = "uploads"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    filename: Mapped[str]
+    purpose: Mapped[str]
+    mime_type: Mapped[str]
+    bytes: Mapped[int]
+    """As announced; the parts together must have as many."""
+    speakers: Mapped[Json] = mapped_column(default=dict)
+    columns: Mapped[Json] = mapped_column(default=dict)
+    status: Mapped[str] = mapped_column(default="pending")
+    """pending, completed, cancelled; one that is pending beyond `expires_at` is told as expired"""
+    file_id: Mapped[str | None]
+    """No foreign key: the file may be deleted."""
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+    expires_at: Mapped[float]
+
+
+class UploadPart(Base):
+    """A part of an upload: the blob `sha256`."""
+
+    __tablename__ = "upload_parts"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), index=True)
+    sha256: Mapped[str]
+    bytes: Mapped[int]
+    created_at: Mapped[float] = mapped_column(default=time.time)
+
+
+class AuditEvent(Base):
+    """A change of state that somebody brought about; the database refuses to change or delete one."""
+
+    __tablename__ = "audit_events"
+    id: Mapped[str] = mapped_column(primary_key=True, default=lambda: new_id("audit"))
+    created_at: Mapped[float] = mapped_column(default=time.time, index=True)
+    key_id: Mapped[str | None] = mapped_column(index=True)
+    """None for what was done by a command of the service's operator."""
+    key_name: Mapped[str | None]
+    action: Mapped[str]
+    """Method and route, or the command."""
+    subject: Mapped[str | None] = mapped_column(index=True)
+    """Id of what was made or changed."""
+    status: Mapped[int | None]
+    request_id: Mapped[str | None]
+    address: Mapped[str | None]
+
+
 class RawSegment(Base):
     """One Parquet segment of an ingested file, in the file's order."""
 

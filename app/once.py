@@ -1,7 +1,8 @@
 """A POST that is sent again gets the resource of the first one, not a second resource.
 
 Clients name a request by `Idempotency-Key`, or mark a retry by `x-stainless-retry-count` as the OpenAI client does.
-An answer is kept in the very transaction that makes its resource, so that no crash can come between the two. Two
+An answer is kept in the very transaction that makes its resource, so that no crash can come between the two; so is the
+entry in the audit log. Two
 requests are the same when key, address, parsed fields and file contents are; a multipart boundary does not count.
 """
 
@@ -21,6 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
+from app.audit.log import record
 from app.db import reading
 from app.errors import BadRequest, Conflict, TooLarge, responses
 from app.models import KeptAnswer
@@ -58,7 +60,7 @@ class OnceRoute(APIRoute):
         async def answer_once(request: Request) -> Response:
             """The session of the route commits only after this has returned."""
             response = await answer(request)
-            if request.method == "POST" and response.status_code < 300 and hasattr(request.state, "session"):
+            if request.method != "GET" and response.status_code < 300 and hasattr(request.state, "session"):
                 await run_in_threadpool(_keep, request, response)
             return response
 
@@ -141,15 +143,19 @@ def _answer_to(api_key_id: str, key: str | None, fingerprint: str) -> KeptAnswer
 
 
 def _keep(request: Request, response: Response) -> None:
-    """Adds the answer to the route's own transaction.
+    """Adds the answer to a POST, and the entry of the audit log, to the route's own transaction.
 
     Raises:
         Conflict: another process answers a request with this key at this moment.
     """
-    key, fingerprint = request.state.answer_of
     body = orjson.loads(bytes(response.body))
-    body.update({name: None for name in SECRET_MEMBERS if name in body})
     session: Session = request.state.session
+    last_id = next(reversed(request.path_params.values()), None)
+    record(session, request, response, body.get("id", last_id))
+    if request.method != "POST":
+        return
+    key, fingerprint = request.state.answer_of
+    body.update({name: None for name in SECRET_MEMBERS if name in body})
     session.add(
         KeptAnswer(
             api_key_id=request.state.key.id,

@@ -24,6 +24,7 @@ import httpx
 import orjson
 
 from app import broker
+from app.audit.log import record_command
 from app.auth import SCOPES, create_key, is_known
 from app.db import writing
 from app.migrations import upgrade
@@ -194,7 +195,8 @@ class Stack:
             return
         self.key_path.unlink(missing_ok=True)
         with writing() as session:
-            _, token = create_key(session, "admin", sorted(SCOPES))
+            key, token = create_key(session, "admin", sorted(SCOPES))
+            record_command(session, "talkmill up", key.id)
             descriptor = os.open(self.key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(token)

@@ -1,8 +1,6 @@
 """Uploads, as in the OpenAI Files API, with what ingest made of them."""
 
-import json
-from pathlib import Path as FilePath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Form, Path, Query, Request, Response, UploadFile
 from fastapi import File as FileField
@@ -14,19 +12,14 @@ from app.auth import needs
 from app.crash import crash_point
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.downloads import blob_response
-from app.errors import BadRequest, Conflict, NotFound, Unprocessable, responses
-from app.files import repository
-from app.models import File, new_id
+from app.errors import BadRequest, Conflict, NotFound, responses
+from app.files import repository, service
+from app.files.service import Purpose
+from app.models import File
 from app.once import OnceRoute
-from app.queue import add_work
-from app.settings import get_settings
 from app.store import get_store
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=OnceRoute)
-Purpose = Literal["fine-tune", "conversations", "labels", "pairs", "preferences", "lexicon"]
-ROLES = ("user", "assistant", "system", "ignore")
-MAX_FILENAME = 255
-MAX_NAMES = 1000
 FileId = Annotated[str, Path(pattern=r"^file-[0-9a-f]{24}$")]
 
 
@@ -79,26 +72,11 @@ def upload(
     columns: Annotated[str | None, Form(description="JSON: the file's column name → ours")] = None,
 ) -> FileObject:
     """Stores a file and has it ingested; poll it until its status is processed or error."""
-    if purpose not in get_args(Purpose):
-        raise Unprocessable(f"purpose: one of {', '.join(get_args(Purpose))}", param="purpose")
-    names = {"speakers": _speakers(speakers), "columns": _columns(columns)}
-    filename = FilePath(file.filename or "").name.strip(".") or "upload"
-    if len(filename) > MAX_FILENAME:
-        raise BadRequest(f"the file's name is longer than {MAX_FILENAME} characters", param="file")
-    if not file.size:
-        raise BadRequest("the file is empty", param="file", code="empty_file")
-    if file.size > get_settings().max_upload_bytes:
-        raise BadRequest(f"the file is larger than {get_settings().max_upload_bytes} bytes", param="file")
+    about = service.read_about(file.filename, purpose, speakers, columns, "file")
+    service.check_size(file.size, "file")
     blob = get_store().put(file.file)
     crash_point("upload_blob_stored")
-    row = File(
-        id=new_id("file"), purpose=purpose, filename=filename, bytes=blob.bytes, sha256=blob.sha256, **names,
-        status="uploaded", detection={}, counts={}, warnings=[],
-    )  # fmt: skip
-    session.add(row)
-    add_work(session, "ingest", row.id)
-    session.flush()
-    return show(row)
+    return show(service.add_file(session, blob, about))
 
 
 @router.get("", dependencies=[needs("read")], responses=responses(NotFound))
@@ -153,47 +131,3 @@ def quarantine(
         return ListOf(data=[], has_more=False)
     rows, more = read_quarantine(get_store().path(file.quarantine_sha256), after=after, limit=limit)
     return ListOf(data=rows, has_more=more)
-
-
-def _speakers(text: str | None) -> dict[str, str]:
-    mapping = _mapping(text, "speakers")
-    if any(role not in ROLES for role in mapping.values()):
-        raise Unprocessable(f"speakers: each name must map to one of {', '.join(ROLES)}", param="speakers")
-    return mapping
-
-
-def _columns(text: str | None) -> dict[str, str]:
-    from curation.errors import InputError
-    from curation.formats.columns import canonical
-
-    mapping = _mapping(text, "columns")
-    try:
-        return {theirs: canonical(ours) for theirs, ours in mapping.items()}
-    except InputError as error:
-        raise Unprocessable(str(error), param="columns") from None
-
-
-def _mapping(text: str | None, field: str) -> dict[str, str]:
-    """A form field that is a JSON object of names to names.
-
-    Raises:
-        Unprocessable: it is none, or says two things of one name.
-    """
-    if not text:
-        return {}
-
-    def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise Unprocessable(f"{field}: {repeated[0][:40]!r} is there twice", param=field)
-        return dict(pairs)
-
-    try:
-        mapping = json.loads(text, object_pairs_hook=without_repetition) if len(text) < 100_000 else None
-    except (json.JSONDecodeError, RecursionError):
-        mapping = None
-    if not isinstance(mapping, dict) or len(mapping) > MAX_NAMES or "\x00" in text or "\\u0000" in text:
-        raise Unprocessable(f"{field}: must be a JSON object of at most {MAX_NAMES} names", param=field)
-    if not all(isinstance(value, str) for value in mapping.values()):
-        raise Unprocessable(f"{field}: each name must map to a text", param=field)
-    return mapping

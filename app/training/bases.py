@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
+from app.audit.log import record_command
 from app.db import reading, writing
 from app.models import RegisteredModel
 from app.store import get_store
@@ -64,6 +65,7 @@ def register(folder: Path, name: str | None, tell: Callable[[str], None]) -> tup
     with suppress(IntegrityError), writing() as session:  # another command may take the name meanwhile
         if session.get(RegisteredModel, name) is None:
             session.add(RegisteredModel(id=name, files=rows, digest=digest))
+            record_command(session, "talkmill models add", name)
     model = _registered(name, digest)
     assert model is not None
     return model, facts

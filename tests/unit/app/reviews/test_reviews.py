@@ -241,7 +241,7 @@ def test_two_models_answer_and_whoever_takes_over_goes_on(client: TestClient, ba
     assert (refused.status_code, refused.headers.get("x-should-retry")) == (409, None)
     with reading() as session:
         pending = select(Work.subject, Work.id).where(Work.state == "pending")
-        of_subject = {subject: id_ for subject, id_ in session.execute(pending)}
+        of_subject = dict(session.execute(pending).all())
     do(of_subject[review])  # before the file is there: it waits
     assert ask(client, review)["status"] == "queued"
     do(of_subject[file])
