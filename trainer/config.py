@@ -129,7 +129,8 @@ class Data(Settings):
     preferences: str | None = None
     """JSON lines or Parquet of `messages`, `chosen`, `rejected`, in place of a version: what a reward model learns."""
     validation: str | None = None
-    """Path of a version's manifest to validate on, in place of a held-out share; what both have is not trained on."""
+    """Path of a version's manifest, of preferences for a reward model, to validate on, in place of a held-out share;
+    what both have is not trained on."""
     where: list[Condition] = []
     """A slice by tags, as `province:四川省`; several of one tag mean any of them, different tags all of them."""
     mix: list[Source] = []
@@ -290,14 +291,13 @@ class TrainConfig(Settings):
         if self.data.preferences is None:
             raise ValueError("the objective reward wants data.preferences")
         others = {
-            "model.lora": self.model.lora,
-            "data.mix": self.data.mix,
-            "data.where": self.data.where,
-            "data.validation": self.data.validation,
+            "model.lora": (self.model.lora, "leave it out, all weights of a reward model are learned"),
+            "data.mix": (self.data.mix, "put all pairs into one file"),
+            "data.where": (self.data.where, "pairs have no tags, give a file of those that you want"),
         }
-        for name, given in others.items():
+        for name, (given, way_out) in others.items():
             if given:
-                raise ValueError(f"{name} goes with the objective reply only")
+                raise ValueError(f"{name} goes with the objective reply only: {way_out}")
         return self
 
     @property

@@ -24,7 +24,7 @@ from trainer.ranks import run_ranks
 from trainer.records import TrainingError, drop_torn_line, event, write_json
 from trainer.recovery.cure import CannotCureError, Patient, cure
 from trainer.recovery.faults import DATA_KINDS, Fault
-from trainer.reward.preferences import open_preferences
+from trainer.reward.preferences import as_versions
 from trainer.run_lock import RunLock
 from trainer.schedule import resolve
 
@@ -38,9 +38,7 @@ def launch(config_path: Path, run_dir: Path, nproc: int | None = None) -> int:
     config = load_config(config_path)
     if nproc is not None:
         config = config.model_copy(update={"run": config.run.model_copy(update={"nproc": nproc})})
-    if config.data.preferences is not None:
-        manifest = open_preferences(Path(config.data.preferences), run_dir / "preferences").folder / "manifest.json"
-        config = config.model_copy(update={"data": config.data.model_copy(update={"version": str(manifest)})})
+    config = as_versions(config, run_dir)
     version = open_version(config.data.version)
     check_bounds(version, config.data.max_source_length, config.data.max_target_length)
     if config.model.base is not None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 from tiny_base import make_tiny_base
 
+from app.filters.folder_scorer import FolderScorer
+from app.training.chat import generators
+from curation.errors import CurationError
 from trainer.chat_tokenizer import ChatTokenizer, load_chat_tokenizer
 from trainer.config import ConfigError
 from trainer.dialogues import Lengths, encode_window, make_windows
@@ -61,6 +65,52 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder / "run"
+
+
+def test_pairs_of_a_file_of_their_own_are_validated_on_and_not_learned(tmp_path: Path) -> None:
+    made = pairs(70)
+    for name, part in (("learned", made[:50]), ("held-out", made[45:])):
+        lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in part)
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines), "utf-8")
+    sizes = {"preset": "tiny", "hidden_size": 32, "num_layers": 1, "num_heads": 2, "num_kv_heads": 2, "vocab_size": 400}
+    files = {"preferences": str(tmp_path / "learned.jsonl"), "validation": str(tmp_path / "held-out.jsonl")}
+    config = {
+        "objective": "reward",
+        "model": {"scratch": sizes},
+        "data": {**files, "max_source_length": 64, "max_target_length": 63},
+        "run": {"max_steps": 2, "nproc": 1},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "trainer", str(tmp_path / "config.json"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["pairs"] == 25
+    lines = (tmp_path / "run" / "evaluation" / "pairs-step-2.jsonl").read_text().splitlines()
+    assert {json.loads(line)["pair"] for line in lines} == {f"held-out-{number}" for number in range(25)}
+    events = map(json.loads, (tmp_path / "run" / "events.jsonl").read_text().splitlines())
+    facts = next(event["data"] for event in events if event["message"].startswith("token vectors"))
+    assert facts["shared_with_validation"]["same_content"] >= 5, "those that both files have"
+    assert "same_id" not in facts["shared_with_validation"], "pairs of two files have no name in common"
+
+
+def test_the_command_line_scores_by_the_folder_and_knows_it_by_its_content(run: Path, tmp_path: Path) -> None:
+    of_run, of_model = FolderScorer.at(run), FolderScorer.at(run / "model")
+    assert of_run.digest == of_model.digest
+    talks = [dialogue("我的快递怎么样了？", text) for text in ("请您放心，快递今天到。", "没空管你的快递，烦死了。")]
+    try:
+        good, bad, again, none = of_run.scores([*talks, talks[0], dialogue("你好")])
+    finally:
+        generators().close()
+    assert good == again
+    assert good is not None
+    assert bad is not None
+    assert good > bad + 1
+    assert none is None
+    copy = shutil.copytree(run / "model", tmp_path / "copy")
+    (copy / "generation.txt").write_text("another")
+    assert FolderScorer.at(copy).digest != of_run.digest
+    with pytest.raises(CurationError, match="holds no reward model"):
+        FolderScorer.at(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,8 @@ class RewardEvaluator(Evaluator):
     def _facts(self, pairs: dict[str, list[float]], step: int) -> dict[str, Any]:
         """Figures of one evaluation, which go to the run's records."""
         rows = []
-        for row in open_version(self.config.data.version).find(pairs.keys()):
+        held_out = open_version(self.config.data.validation or self.config.data.version)
+        for row in held_out.find(pairs.keys()):
             chosen, rejected = (len(message["content"]) for message in row.messages[-2:])
             scores = dict(zip(("chosen", "rejected"), pairs[row.id], strict=True))
             rows.append({"pair": row.id, **scores, "chosen_chars": chosen, "rejected_chars": rejected})

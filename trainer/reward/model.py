@@ -5,7 +5,6 @@ has it. Only differences mean something (Bradley and Terry, 1952): the chosen re
 sigmoid(score of the chosen - score of the rejected).
 """
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from trainer.appearing import appearing
 from trainer.chat_tokenizer import ChatTokenizer
 from trainer.config import ConfigError, TrainConfig
 from trainer.loss import LanguageModelLoss
@@ -111,16 +111,13 @@ def export_reward_model(model: LanguageModelLoss, chat: ChatTokenizer, folder: P
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if distributed.get_rank() == 0:
         weights = {name.removeprefix(PREFIX): tensor.to(torch.bfloat16) for name, tensor in state.items()}
-        temporary = folder.with_name(f".{folder.name}.new")
-        shutil.rmtree(temporary, ignore_errors=True)
         with torch.device("meta"):
             whole = AutoModelForSequenceClassification.from_config(model.model.config, dtype=torch.bfloat16)
         whole.load_state_dict(weights, assign=True)
         whole.config.pad_token_id = _padding(chat)
-        whole.save_pretrained(temporary)
-        chat.save(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with appearing(folder) as temporary:
+            whole.save_pretrained(temporary)
+            chat.save(temporary)
     distributed.barrier()
 
 

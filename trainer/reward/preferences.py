@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.chat_tokenizer import ChatTokenizer
-from trainer.config import ConfigError
+from trainer.config import ConfigError, TrainConfig
 from trainer.data.version import FORMAT, DatasetVersion, open_version
 from trainer.dialogues import EncodedRow, Lengths, Message, encode_window, make_windows
 from trainer.records import write_json
@@ -58,8 +58,27 @@ def encode_pair(chat: ChatTokenizer, messages: Sequence[Message], lengths: Lengt
     return EncodedRow(ids, is_target)
 
 
-def open_preferences(path: Path, folder: Path) -> DatasetVersion:
+def as_versions(config: TrainConfig, run_dir: Path) -> TrainConfig:
+    """The settings with versions, made in the run directory, in place of files of preferences; others as they are.
+
+    Raises:
+        ConfigError: as `open_preferences`.
+    """
+    data, paths = config.data, {}
+    if data.preferences is None:
+        return config
+    paths["version"] = open_preferences(Path(data.preferences), run_dir / "preferences").folder
+    if data.validation is not None:
+        folder = run_dir / "validation"
+        paths["validation"] = open_preferences(Path(data.validation), folder, "data.validation", "held-out").folder
+    made = {field: str(folder / "manifest.json") for field, folder in paths.items()}
+    return config.model_copy(update={"data": data.model_copy(update=made)})
+
+
+def open_preferences(path: Path, folder: Path, field: str = FIELD, name: str = "pair") -> DatasetVersion:
     """Makes a version of a file of preferences, in `folder`, or opens the one that was made of it there.
+
+    `field` is the setting that names the file, `name` what its pairs' ids begin with.
 
     Raises:
         ConfigError: the file cannot be read, or has no pair to learn from.
@@ -68,23 +87,23 @@ def open_preferences(path: Path, folder: Path) -> DatasetVersion:
         with path.open("rb") as file:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     except OSError as error:
-        raise ConfigError(f"{FIELD}: cannot read {path}: {error.strerror}") from None
+        raise ConfigError(f"{field}: cannot read {path}: {error.strerror}") from None
     manifest = folder / "manifest.json"
-    if not manifest.exists() or open_version(str(manifest), FIELD).digest != digest:
-        _write(path, digest, folder)
-    return open_version(str(manifest), FIELD)
+    if not manifest.exists() or open_version(str(manifest), field).digest != digest:
+        _write(path, digest, folder, field, name)
+    return open_version(str(manifest), field)
 
 
-def _write(path: Path, digest: str, folder: Path) -> None:
+def _write(path: Path, digest: str, folder: Path, field: str, name: str) -> None:
     segment = folder / "segments" / "0.parquet"
     segment.parent.mkdir(parents=True, exist_ok=True)
     counts = {"pairs": 0, "refused": 0}
     with pq.ParquetWriter(segment, _SCHEMA, compression="zstd") as writer:
-        pairs = _rows(path, counts)
+        pairs = _rows(path, counts, field, name)
         while rows := list(islice(pairs, BATCH_ROWS)):
             writer.write_batch(pa.RecordBatch.from_pylist(rows, _SCHEMA))
     if not counts["pairs"]:
-        raise ConfigError(f"{FIELD}: no record of {path.name} has messages, a chosen and another, rejected reply")
+        raise ConfigError(f"{field}: no record of {path.name} has messages, a chosen and another, rejected reply")
     content = segment.read_bytes()
     part = {
         "path": "segments/0.parquet", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content),
@@ -94,16 +113,16 @@ def _write(path: Path, digest: str, folder: Path) -> None:
     write_json(folder / "manifest.json", body)
 
 
-def _rows(path: Path, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
-    for number, record in enumerate(_records(path)):
+def _rows(path: Path, counts: dict[str, int], field: str, name: str) -> Iterator[dict[str, Any]]:
+    for number, record in enumerate(_records(path, field)):
         messages = _messages(record)
         if messages is None:
             counts["refused"] += 1
             continue
         counts["pairs"] += 1
         yield {
-            "id": f"pair-{number}",
-            "conversation_id": f"pair-{number}",
+            "id": f"{name}-{number}",
+            "conversation_id": f"{name}-{number}",
             "window": 0,
             "messages": messages,
             "user": None,
@@ -112,7 +131,7 @@ def _rows(path: Path, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _records(path: Path) -> Iterator[Any]:
+def _records(path: Path, field: str) -> Iterator[Any]:
     with path.open("rb") as file:
         is_parquet = file.read(4) == b"PAR1"
         file.seek(0)
@@ -129,7 +148,7 @@ def _records(path: Path) -> Iterator[Any]:
             for batch in table.iter_batches(BATCH_ROWS, columns=["messages", "chosen", "rejected"]):
                 yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"{FIELD}: cannot read {path.name}: {error}") from None
+        raise ConfigError(f"{field}: cannot read {path.name}: {error}") from None
 
 
 def _messages(record: Any) -> list[Message] | None:
