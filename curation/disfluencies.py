@@ -6,13 +6,15 @@ comparisons of code points with their neighbours.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from curation.compiled import pays
-from curation.text_blocks import in_blocks
+from curation.text_blocks import Block, in_blocks
 
 FIRST_HAN, LAST_HAN = "\u4e00", "\u9fff"
 PAUSES = "，,、… "
@@ -98,6 +100,44 @@ def repeat_words(texts: pl.Series) -> pl.Series:
     return found
 
 
+@dataclass(frozen=True)
+class SaidAgain:
+    """What a rule of repetitions needs: characters said again, so many in a row, by distance; any of it will do."""
+
+    joined: Mapping[int, int] = field(default_factory=dict)
+    """Without a pause between."""
+    paused: Mapping[int, int] = field(default_factory=dict)
+    """From a pause on."""
+    begun: str = ""
+    """Or one of these characters twice, with two others between at most."""
+
+
+EVERY_RULE = -1
+"""A bit for every rule there may be."""
+
+
+def rules_of_repeats(texts: pl.Series, rules: Sequence[SaidAgain]) -> pl.Series:
+    """For each text a number with a bit for each of the rules that may find something."""
+    if not pays(int(texts.str.len_bytes().sum() or 0)):
+        return pl.repeat(EVERY_RULE, len(texts), dtype=pl.Int64, eager=True)
+    from curation.repeat_kernels import BEGINNING, measure_repeats
+
+    furthest = max(distance for rule in rules for distance in (*rule.joined, *rule.paused))
+    kinds = _kinds({BEGINNING: "".join(rule.begun for rule in rules)})
+    bits = [np.zeros(0, dtype=np.int64)]
+    for block in in_blocks(texts):
+        joined, paused, begun = measure_repeats(block.points, _bounds(block), kinds, furthest)
+        found = np.zeros(len(begun), dtype=np.int64)
+        for bit, rule in enumerate(rules):
+            may = begun & bool(rule.begun)
+            for lengths, needed in ((joined, rule.joined), (paused, rule.paused)):
+                for distance, length in needed.items():
+                    may = may | (lengths[:, distance] >= length)
+            found |= may.astype(np.int64) << bit
+        bits.append(found)
+    return pl.Series(np.concatenate(bits))
+
+
 def repeat_han(texts: pl.Series, doubled: str, emphatic: Iterable[str] = ()) -> pl.Series:
     """Which texts say Chinese characters twice in a row, pauses and one character between them set aside.
 
@@ -106,16 +146,26 @@ def repeat_han(texts: pl.Series, doubled: str, emphatic: Iterable[str] = ()) -> 
     if not pays(int(texts.str.len_bytes().sum() or 0)):
         said = texts.str.replace_all(f"[{PAUSES}]", "")
         return pl.Series([SAID_AGAIN.search(text) is not None for text in said], dtype=pl.Boolean)
-    from curation.repeat_kernels import EMPHATIC, EXPECTED, HAN_CHARACTER, LAST_POINT, PAUSE, find_repeats
+    from curation.repeat_kernels import EMPHATIC, EXPECTED, find_repeats
+
+    kinds = _kinds({EXPECTED: doubled, EMPHATIC: "".join(emphatic)})
+    phrases = np.array([ord(phrase[0]) << 16 | ord(phrase[1]) for phrase in EMPTY_PHRASES], dtype=np.uint32)
+    needed = np.array([0, *NEEDED.values()])
+    parts = [find_repeats(block.points, _bounds(block), kinds, phrases, needed) for block in in_blocks(texts)]
+    return pl.Series(np.concatenate(parts) if parts else [], dtype=pl.Boolean)
+
+
+def _kinds(of: Mapping[int, str]) -> npt.NDArray[np.uint8]:
+    """The kinds of code points, as `repeat_kernels` wants them."""
+    from curation.repeat_kernels import HAN_CHARACTER, LAST_POINT, PAUSE
 
     kinds = np.zeros(LAST_POINT + 1, dtype=np.uint8)
     kinds[ord(FIRST_HAN) : ord(LAST_HAN) + 1] = HAN_CHARACTER
-    for kind, characters in ((PAUSE, PAUSES), (EXPECTED, doubled), (EMPHATIC, emphatic)):
+    for kind, characters in ((PAUSE, PAUSES), *of.items()):
         kinds[[ord(character) for character in characters]] |= kind
-    phrases = np.array([ord(phrase[0]) << 16 | ord(phrase[1]) for phrase in EMPTY_PHRASES], dtype=np.uint32)
-    needed = np.array([0, *NEEDED.values()])
-    parts = [
-        find_repeats(block.points, np.append(block.begins, len(block.text) + 1), kinds, phrases, needed)
-        for block in in_blocks(texts)
-    ]
-    return pl.Series(np.concatenate(parts) if parts else [], dtype=pl.Boolean)
+    return kinds
+
+
+def _bounds(block: Block) -> npt.NDArray[np.int64]:
+    """Where the texts of a block begin, and one more would."""
+    return np.append(block.begins, len(block.text) + 1)

@@ -1,4 +1,4 @@
-"""Which texts say Chinese characters twice in a row, told in one pass at native speed.
+"""Which texts say Chinese characters twice in a row, and how many of them, told in one pass at native speed.
 
 A character is compared with those before it only where it was said a short while ago, which is rare.
 """
@@ -12,12 +12,16 @@ Points = npt.NDArray[np.uint32]
 Places = npt.NDArray[np.int64]
 Kinds = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
+Lengths = npt.NDArray[np.int64]
 
-PAUSE, HAN_CHARACTER, EXPECTED, EMPHATIC = 1, 2, 4, 8
-"""Kinds of characters: passed over; Chinese; doubled on purpose often; three and more in a row for emphasis."""
+PAUSE, HAN_CHARACTER, EXPECTED, EMPHATIC, BEGINNING = 1, 2, 4, 8, 16
+"""Kinds of characters: passed over; Chinese; doubled on purpose often; three and more in a row for emphasis; first of a
+sentence that is begun again."""
 LAST_POINT = 0xFFFF
 PHRASE_DISTANCE = 4
 """Two characters with an empty phrase of two between."""
+FURTHEST_BEGINNING = 3
+"""A sentence is begun again after two other characters at most."""
 
 
 @compiled_bare
@@ -94,3 +98,52 @@ def find_repeats(points: Points, begins: Places, kinds: Kinds, phrases: Points, 
     runs, found = np.full((len(needed), 2), -1, dtype=np.int64), np.zeros(len(begins) - 1, dtype=np.bool_)
     _find(points, begins, kinds, phrases, needed, said, last, runs, found)
     return found
+
+
+@compiled_bare
+def _measure(
+    points: Points, begins: Places, kinds: Kinds, said: Points, last: Places, runs: Places,
+    joined: Lengths, paused: Lengths, begun: Flags,
+) -> None:  # fmt: skip
+    """The work of `measure_repeats`; `runs`: by distance, where the newest run ended and its two lengths."""
+    furthest = joined.shape[1] - 1
+    for text in range(len(begins) - 1):
+        at, is_joined = begins[text], True
+        begin = at
+        for place in range(begin, begins[text + 1] - 1):
+            point = min(points[place], LAST_POINT)
+            kind = kinds[point]
+            if kind & PAUSE:
+                is_joined = False
+                continue
+            said[at] = point
+            if kind & HAN_CHARACTER:
+                if last[point] >= begin and at - last[point] <= furthest:
+                    for distance in range(1, min(furthest, at - begin) + 1):
+                        if said[at - distance] != point:
+                            continue
+                        is_on = runs[distance, 0] == at - 1
+                        runs[distance, 1] = runs[distance, 1] * is_on + 1 if is_joined else 0
+                        runs[distance, 2] = (
+                            1 if not is_joined else (runs[distance, 2] + 1) * (is_on and runs[distance, 2] > 0)
+                        )
+                        runs[distance, 0] = at
+                        joined[text, distance] = max(joined[text, distance], runs[distance, 1])
+                        paused[text, distance] = max(paused[text, distance], runs[distance, 2])
+                        begun[text] |= distance <= FURTHEST_BEGINNING and kind & BEGINNING > 0
+                last[point] = at
+            at, is_joined = at + 1, True
+
+
+def measure_repeats(points: Points, begins: Places, kinds: Kinds, furthest: int) -> tuple[Lengths, Lengths, Flags]:
+    """How many Chinese characters in a row each text of a block says again, at most, by distance up to `furthest`.
+
+    Pauses count for no distance. The first lengths are of runs without a pause, the second of runs from a pause on;
+    they tell no less than what a text says. The flags tell where a BEGINNING stands twice, at a short distance.
+    `begins` and `kinds` as for `find_repeats`.
+    """
+    said, last = np.empty(len(points), dtype=np.uint32), np.full(LAST_POINT + 1, -1, dtype=np.int64)
+    runs, begun = np.full((furthest + 1, 3), -1, dtype=np.int64), np.zeros(len(begins) - 1, dtype=np.bool_)
+    joined, paused = (np.zeros((len(begins) - 1, furthest + 1), dtype=np.int64) for _ in range(2))
+    _measure(points, begins, kinds, said, last, runs, joined, paused, begun)
+    return joined, paused, begun

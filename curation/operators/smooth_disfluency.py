@@ -6,7 +6,7 @@ emphasis (好好好) stay. Native signs find the texts that may need work, pass 
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -23,7 +23,7 @@ from curation.smoothing.fillers import bare, extra_pattern, fillers
 from curation.smoothing.grammar import Change, slips
 from curation.smoothing.learned import ScoredEdit, smooth_together
 from curation.smoothing.repairs import WORDS_EN, repairs, repetitions_en
-from curation.smoothing.repetitions import DOUBLED, EMPHATIC, STUTTERED, Span, repetitions
+from curation.smoothing.repetitions import DOUBLED, EMPHATIC, NEEDED, STUTTERED, Span, repetitions
 from curation.smoothing.words import Vocabulary
 
 REPETITION_SIGNS = signs_of.repetitions(STUTTERED, WORDS_EN)
@@ -99,14 +99,19 @@ def _smoothed(texts: pl.DataFrame, config: SmoothDisfluency, smoother: Smoother 
     for _ in range(MAX_PASSES):
         if open_texts.is_empty():
             break
-        changed = []
-        for row, text, *signs in _with_signs(open_texts, config).iter_rows():
-            if row not in drafts and (canonical := bare(text)) is not None:
-                alone |= {row: (0, len(text), canonical, "filler")} if _is_mended(text, canonical, config) else {}
-                continue
-            draft = drafts.setdefault(row, Draft(text))
-            if _change(draft, rules, signs):
-                changed.append((row, draft.text))
+        signed = _with_signs(open_texts, config)
+        is_bare = []
+        for row, text in signed.select("row", "text").iter_rows():
+            canonical = None if row in drafts else bare(text)
+            is_bare.append(canonical is not None)
+            if canonical is None:
+                drafts.setdefault(row, Draft(text))
+            elif _is_mended(text, canonical, config):
+                alone[row] = (0, len(text), canonical, "filler")
+        tried = signed.filter(~pl.Series(is_bare, dtype=pl.Boolean))
+        rows = tried["row"].to_list()
+        edited = _pass([drafts[row] for row in rows], {kind: tried[kind].to_list() for kind in SIGNS}, rules)
+        changed = [(rows[index], drafts[rows[index]].text) for index in edited]
         open_texts = pl.DataFrame(changed, open_texts.schema, orient="row")
     ruled = {row: _edits(draft) for row, draft in drafts.items()}
     if smoother is None:
@@ -122,9 +127,9 @@ def smooth(text: str, config: SmoothDisfluency) -> list[Edit]:
     """Edits (start, end, replacement, code) that smooth one utterance; offsets into `text`."""
     if (canonical := bare(text)) is not None:
         return [(0, len(text), canonical, "filler")] if _is_mended(text, canonical, config) else []
-    draft, rules = Draft(text), Rules.of(config)
+    draft, rules, signs = Draft(text), Rules.of(config), {kind: [signs_of.EVERY_RULE] for kind in SIGNS}
     for _ in range(MAX_PASSES):
-        if not _change(draft, rules, (True,) * len(SIGNS)):
+        if not _pass([draft], signs, rules):
             break
     return _edits(draft)
 
@@ -157,7 +162,10 @@ class Rules:
 
 
 def _with_signs(texts: pl.DataFrame, config: SmoothDisfluency) -> pl.DataFrame:
-    """Those texts that have signs, each with a column a kind; all others have nothing to smooth."""
+    """Those texts that have signs, each with a column a kind: a number with a bit for each rule that may find something.
+
+    All others have nothing to smooth.
+    """
     extra = [re.escape(word) for word in config.extra_fillers]
     written = {
         "repair": signs_of.REPAIRS,
@@ -170,32 +178,52 @@ def _with_signs(texts: pl.DataFrame, config: SmoothDisfluency) -> pl.DataFrame:
         repeats | signs_of.hold(texts["text"], chain.from_iterable(written.values()))
     )
     text = found["text"]
-    columns = {kind: signs_of.hold(text, signs) for kind, signs in written.items()}
-    columns["repetition"] = found["repeats"] | signs_of.hold(text, REPETITION_SIGNS) | signs_of.repeat_words(text)
-    return found.with_columns(**columns).filter(pl.any_horizontal(SIGNS)).select("row", "text", *SIGNS)
+    columns = {kind: signs_of.hold(text, written[kind]).cast(pl.Int64) for kind in SIGNS if kind != "repetition"}
+    may_repeat = found["repeats"] | signs_of.hold(text, [*REPETITION_SIGNS, signs_of.SEVERAL_WORDS])
+    columns["repetition"] = may_repeat.cast(pl.Int64) * _rules_of_repetition(text)
+    signs = pl.any_horizontal(pl.col(SIGNS) != 0)
+    return found.with_columns(**columns).filter(signs).select("row", "text", *SIGNS)
 
 
-def _change(draft: Draft, rules: Rules, signs: Sequence[bool]) -> bool:
-    """One pass: the first kind of rules that finds anything. A kind without a sign would find nothing."""
-    for code, sign in zip(SIGNS, signs, strict=True):
-        if sign and getattr(rules.config, OPTIONS[code]):
-            before = draft.text
-            for rule in rules.of_kind[code]:
-                if found := list(rule(draft.text)):
-                    _apply(draft, found, code, rules.protect)
-            if draft.text != before:
-                return True
-    return False
+def _rules_of_repetition(texts: pl.Series) -> pl.Series:
+    """For each text a number with a bit for each rule of repetitions that may find something."""
+    english = signs_of.hold(texts, REPETITION_SIGNS[-1:]) | signs_of.repeat_words(texts)
+    return signs_of.rules_of_repeats(texts, NEEDED) | english.cast(pl.Int64) * (1 << len(NEEDED))
 
 
-def _apply(draft: Draft, found: Iterable[Span | Change], code: str, protect: re.Pattern[str]) -> None:
-    """Makes the changes; of two that overlap, what is left of the second, if it only deletes."""
+def _pass(drafts: Sequence[Draft], signs: Mapping[str, Sequence[int]], rules: Rules) -> list[int]:
+    """One pass: in each text, the first kind of rules that finds anything. Returns the indexes of the changed texts.
+
+    `signs`: by kind, for each text a number with a bit for each rule; one without a bit would find nothing.
+    """
+    changed: set[int] = set()
+    for code in SIGNS:
+        if not getattr(rules.config, OPTIONS[code]):
+            continue
+        mine = {index: sign for index, sign in enumerate(signs[code]) if sign and index not in changed}
+        for bit, rule in enumerate(rules.of_kind[code]):
+            edited = []
+            for index, sign in mine.items():
+                draft = drafts[index]
+                if sign >> bit & 1 and (found := list(rule(draft.text))) and _apply(draft, found, code, rules.protect):
+                    edited.append(index)
+            changed.update(edited)
+            if edited and code == "repetition":
+                texts = pl.Series([drafts[index].text for index in edited], dtype=pl.String)
+                mine.update(zip(edited, _rules_of_repetition(texts), strict=True))
+    return sorted(changed)
+
+
+def _apply(draft: Draft, found: Iterable[Span | Change], code: str, protect: re.Pattern[str]) -> bool:
+    """Makes the changes; of two that overlap, what is left of the second, if it only deletes. Tells if any was made."""
+    before = draft.text
     changes, position = [], 0
     for start, end, new in _unprotected(found, [match.span() for match in protect.finditer(draft.text)]):
         if end > position and (start >= position or not new):
             changes.append((max(start, position), end, new))
             position = end
     draft.rewrite(changes, code)
+    return draft.text != before
 
 
 def _unprotected(found: Iterable[Span | Change], kept: list[Span]) -> list[Change]:

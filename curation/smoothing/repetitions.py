@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from curation.disfluencies import SaidAgain
 from curation.smoothing.words import Vocabulary, Words
 
 Span = tuple[int, int]
@@ -95,6 +96,20 @@ DISTRIBUTED = frozenset("地的来去说看问讲做办查试数拿放走上下�
 """What follows a number said twice to mean one after the other: 两个两个来."""
 OBJECTS = frozenset("了过着到的得")
 """What follows a verb that was not reduplicated to soften it: 介绍介绍了 is a slip, 介绍介绍 is none."""
+
+
+NEEDED = (
+    SaidAgain(joined={distance: distance for distance in range(3, MAX_CHARS + 1)}),
+    SaidAgain(joined={2: 2}),
+    SaidAgain(joined={1: 1}),
+    SaidAgain(paused={distance: distance for distance in range(1, MAX_CHARS + 1)}),
+    SaidAgain(
+        joined={3: 2, 4: 2, 5: 3, 6: 4, 7: 5, 8: 6},
+        paused={4: 3, 5: 4, 6: 5, 7: 6},
+        begun=f"{PRONOUNS}对那这只成真就跟也都还去",
+    ),
+)
+"""By rule, as they are listed below, what it needs to find anything."""
 
 
 def repetitions(vocabulary: Callable[[], Vocabulary]) -> Iterator[Callable[[str], Iterator[Span]]]:

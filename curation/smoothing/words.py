@@ -24,6 +24,8 @@ class Vocabulary:
         """Loads the dictionary, in a tenth of a second, at the first text that needs it."""
         import rjieba  # slow to load: many runs need no word of it
 
+        if not user_words:  # the module has loaded the dictionary once for its functions
+            return cls(rjieba.cut.__self__)  # type: ignore[attr-defined]
         jieba = rjieba.Jieba()
         for word in user_words:
             jieba.add_word(word, USER_WORD, "nz")
