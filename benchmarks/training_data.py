@@ -122,7 +122,9 @@ class Watched:
 
 def child(action: str, made: Path, processes: int = 1) -> Watched:
     """Does one thing in a process of its own, and tells what that took."""
-    return watch([sys.executable, Path(__file__), "--child", action, config_of(made), processes])
+    # No script, which the processes that tokenise would load too: those of a run do not.
+    code = f"import training_data; training_data.act({action!r}, {str(config_of(made))!r}, {processes})"
+    return watch([sys.executable, "-c", code])
 
 
 def watch(command: Sequence[object], is_meant: Callable[[psutil.Process], bool] = lambda _: True) -> Watched:
@@ -132,8 +134,9 @@ def watch(command: Sequence[object], is_meant: Callable[[psutil.Process], bool] 
         RuntimeError: it failed.
     """
     began, before, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN), 0
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])}
     with tempfile.TemporaryFile() as log:
-        process = psutil.Popen(list(map(str, command)), cwd=ROOT, stdout=log, stderr=log)
+        process = psutil.Popen(list(map(str, command)), cwd=ROOT, stdout=log, stderr=log, env=environment)
         while process.poll() is None:
             with suppress(psutil.Error, OSError):  # it has ended meanwhile
                 own = [one for one in (process, *process.children(recursive=True)) if is_meant(one)]
@@ -164,7 +167,7 @@ def config_of(made: Path) -> Path:
     return path
 
 
-def act(action: str, config_path: Path, processes: int) -> None:
+def act(action: str, config_path: str, processes: int) -> None:
     """What a child does."""
     from trainer.config import load_config
     from trainer.data.batches import batches
@@ -175,7 +178,7 @@ def act(action: str, config_path: Path, processes: int) -> None:
 
     if action == "imports":
         return
-    config = load_config(config_path)
+    config = load_config(Path(config_path))
     version = open_version(config.data.version)
     with tempfile.TemporaryDirectory() as name:
         run_dir = Path(name)
@@ -203,7 +206,4 @@ def show(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        act(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
-    else:
-        sys.exit(main())
+    sys.exit(main())

@@ -85,6 +85,9 @@ class ChatTemplate:
             raise DialogueError(f"the chat template is not valid: {error}") from None
         self.layout = lru_cache(maxsize=4096)(self._layout)
         self._pieces = lru_cache(maxsize=4096)(self._render_pieces)
+        # A dialogue is asked about twice: when it is cut into windows, and when its window is encoded.
+        self._known_regular = lru_cache(maxsize=2)(self._is_regular)
+        self._known_spans = lru_cache(maxsize=2)(self._spans)
 
     @property
     def default_system(self) -> str | None:
@@ -120,23 +123,11 @@ class ChatTemplate:
         Raises:
             DialogueError: the template refuses them.
         """
-        layout = self.layout(tuple(role for role, _ in messages))
-        return layout.is_stable and self.render(messages) == "".join(span.text for span in self.spans(messages))
+        return self._known_regular(tuple(messages))
 
-    def spans(self, messages: Sequence[tuple[str, str]]) -> list[Span]:
+    def spans(self, messages: Sequence[tuple[str, str]]) -> Sequence[Span]:
         """Regular messages, as the layout of their roles has them."""
-        layout = self.layout(tuple(role for role, _ in messages))
-        spans = []
-        end = ""
-        for turn, (role, content) in enumerate(messages):
-            text = layout.content(turn, content)
-            spans.append(Span(layout.pieces[turn][len(end) :], "template"))
-            end = layout.ends[turn]
-            if role == "assistant":
-                spans += [Span(layout.gaps[turn] + text, "reply", turn), Span(end, "end", turn)]
-            else:
-                spans.append(Span(text, "context", turn))
-        return [*spans, Span(layout.pieces[-1][len(end) :], "template")]
+        return self._known_spans(tuple(messages))
 
     def follow(self, messages: Sequence[tuple[str, str]]) -> list[Span]:
         """Messages of any kind; the last one is the reply, whose thinking belongs to it where the template keeps it.
@@ -171,6 +162,24 @@ class ChatTemplate:
             Span(end, "end", last),
             Span(after[len(end) :], "template"),
         ]
+
+    def _is_regular(self, messages: tuple[tuple[str, str], ...]) -> bool:
+        layout = self.layout(tuple(role for role, _ in messages))
+        return layout.is_stable and self.render(messages) == "".join(span.text for span in self.spans(messages))
+
+    def _spans(self, messages: tuple[tuple[str, str], ...]) -> list[Span]:
+        layout = self.layout(tuple(role for role, _ in messages))
+        spans = []
+        end = ""
+        for turn, (role, content) in enumerate(messages):
+            text = layout.content(turn, content)
+            spans.append(Span(layout.pieces[turn][len(end) :], "template"))
+            end = layout.ends[turn]
+            if role == "assistant":
+                spans += [Span(layout.gaps[turn] + text, "reply", turn), Span(end, "end", turn)]
+            else:
+                spans.append(Span(text, "context", turn))
+        return [*spans, Span(layout.pieces[-1][len(end) :], "template")]
 
     def _layout(self, roles: tuple[str, ...]) -> Layout:
         pieces = self._pieces(roles)

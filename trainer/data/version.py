@@ -20,6 +20,8 @@ from trainer.dialogues import Message
 FORMAT = "talkmill.version/1"
 COLUMNS = ["id", "conversation_id", "window", "messages", "user", "cut_replies"]
 PART_ROWS = 1_000
+ROWS_AT_ONCE = 100
+"""That become objects, which take several times what the columns do."""
 READ_BYTES = 1 << 16
 """Of a column that are read from the file at a time."""
 
@@ -171,8 +173,10 @@ def read_part(part: SegmentPart) -> Iterator[Conversation]:
     path = part.folder / part.segment
     windows = _read(path, part.field, ["window"], part.start, part.rows + 1)["window"].to_pylist()
     goes_on = [later > window > 0 for window, later in pairwise([*windows, 0])]
-    for place, row in zip(np.flatnonzero(is_in), part.read(COLUMNS).filter(pa.array(is_in)).to_pylist(), strict=True):
-        yield _conversation(row, has_later_window=goes_on[place])
+    places = iter(np.flatnonzero(is_in).tolist())
+    for batch in part.read(COLUMNS).filter(pa.array(is_in)).to_batches(max_chunksize=ROWS_AT_ONCE):
+        for row in batch.to_pylist():
+            yield _conversation(row, has_later_window=goes_on[next(places)])
 
 
 def open_version(manifest: str, field: str = "data.version") -> DatasetVersion:
