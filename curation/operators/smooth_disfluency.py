@@ -179,7 +179,7 @@ def _with_signs(texts: pl.DataFrame, config: SmoothDisfluency) -> pl.DataFrame:
     )
     text = found["text"]
     columns = {kind: signs_of.hold(text, written[kind]).cast(pl.Int64) for kind in SIGNS if kind != "repetition"}
-    may_repeat = found["repeats"] | signs_of.hold(text, [*REPETITION_SIGNS, signs_of.SEVERAL_WORDS])
+    may_repeat = found["repeats"] | signs_of.hold(text, REPETITION_SIGNS) | signs_of.repeat_words(text)
     columns["repetition"] = may_repeat.cast(pl.Int64) * _rules_of_repetition(text)
     signs = pl.any_horizontal(pl.col(SIGNS) != 0)
     return found.with_columns(**columns).filter(signs).select("row", "text", *SIGNS)
@@ -208,9 +208,10 @@ def _pass(drafts: Sequence[Draft], signs: Mapping[str, Sequence[int]], rules: Ru
                 if sign >> bit & 1 and (found := list(rule(draft.text))) and _apply(draft, found, code, rules.protect):
                     edited.append(index)
             changed.update(edited)
-            if edited and code == "repetition":
-                texts = pl.Series([drafts[index].text for index in edited], dtype=pl.String)
-                mine.update(zip(edited, _rules_of_repetition(texts), strict=True))
+            untold = [index for index in edited if mine[index] != signs_of.EVERY_RULE]
+            if untold and code == "repetition":
+                texts = pl.Series([drafts[index].text for index in untold], dtype=pl.String)
+                mine.update(zip(untold, _rules_of_repetition(texts), strict=True))
     return sorted(changed)
 
 
