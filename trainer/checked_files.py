@@ -1,8 +1,12 @@
-"""Files that appear whole and are known by a checksum, or, once that was compared, by a stamp that costs nothing."""
+"""Files that appear whole and folders that disappear at once.
+
+A file is known by a checksum or, once that was compared, by a stamp that costs nothing.
+"""
 
 import hashlib
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 from typing_extensions import Buffer
@@ -24,6 +28,17 @@ def appear(path: Path, content: Buffer) -> Stamp:
     except OSError:  # a disk that is full should not stay so because of us
         temporary.unlink(missing_ok=True)
         raise
+
+
+def disappear(folder: Path) -> None:
+    """Removes a folder, which from the first moment on does not bear its name any more: half of one never looks whole.
+
+    What a death leaves of it has a point before its name.
+    """
+    hidden = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def stamp_if_whole(path: Path, sha256: str) -> Stamp | None:

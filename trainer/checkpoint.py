@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
+from trainer.checked_files import disappear
 from trainer.config import TrainConfig
 from trainer.loss import LanguageModelLoss
 from trainer.records import DamagedCheckpointError, TrainingError, write_json
@@ -176,7 +177,8 @@ class Checkpoints:
         write_json(temporary / PROGRESS, asdict(progress))
         write_json(temporary / QUALITY, quality)
         _force_to_disk(*temporary.iterdir(), temporary)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            disappear(final)
         temporary.rename(final)
         _force_to_disk(final.parent)
 
@@ -193,9 +195,7 @@ class Checkpoints:
         kept = {0, *done[-self._config.checkpoint.keep :], *good[-1:], *([best[0]] if best else [])}
         for step in done:
             if step not in kept:
-                hidden = _folder(self._run_dir, step).with_name(f".step-{step}.old")
-                _folder(self._run_dir, step).rename(hidden)  # half of one must not look like one
-                shutil.rmtree(hidden)
+                disappear(_folder(self._run_dir, step))
 
 
 def load_weights(folder: Path, model: LanguageModelLoss) -> None:

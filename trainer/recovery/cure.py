@@ -6,7 +6,6 @@ from there too. Records are looked for before the run goes on, while its process
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from trainer.checked_files import disappear
 from trainer.config import TrainConfig
 from trainer.data.vectors import Vectors, read_samples
 from trainer.records import append_line, cut_back, event, read_lines
@@ -231,7 +231,7 @@ def _go_back(run_dir: Path, step: int) -> int:
 def _remove_checkpoints(run_dir: Path, which: Callable[[int], bool]) -> None:
     for path in _qualities(run_dir):
         if which(int(path.parent.name.removeprefix("step-"))):
-            shutil.rmtree(path.parent)
+            disappear(path.parent)
 
 
 def _qualities(run_dir: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from trainer.blocks import prepare_blocks
 from trainer.chat_tokenizer import load_chat_tokenizer
 from trainer.checkpoint import load_weights
 from trainer.config import load_config
@@ -14,6 +15,7 @@ from trainer.data.batches import batches
 from trainer.data.vectors import take_over
 from trainer.objectives import objective_of
 from trainer.parallel import full, shard, this_device
+from trainer.recovery.cure import micro_tokens
 from trainer.recovery.detours import read_detours
 from trainer.recovery.faults import sentence
 from trainer.recovery.probe import NUM_CONTROLS, Suspect, Task, Trial
@@ -34,6 +36,7 @@ class Rows:
         chat = load_chat_tokenizer(str(run_dir / "tokenizer"))
         self._vectors = take_over(run_dir)
         self._detours = read_detours(run_dir)
+        self._micro_tokens = micro_tokens(run_dir, self._config)
         self._task = task
         self._tensors: dict[tuple[str, int], Tensors] = {}
         self._device = torch.device("cpu")
@@ -53,6 +56,7 @@ class Rows:
         torch.set_num_threads(os.cpu_count() or 1)
         distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
         self._device = this_device()
+        prepare_blocks(self._model, self._config, self._device, self._micro_tokens)
         self._model = shard(self._model.to(self._device), self._config, self._device).train()
 
     @property
