@@ -26,7 +26,7 @@ def compiled_bare(function: F) -> F:
 
     References to arrays are not counted then, which for small functions takes longer than all that they do.
     """
-    return _compiled(function, _nrt=False)
+    return _opened_at_once(_compiled(function, _nrt=False))
 
 
 def _compiled(function: F, **options: Any) -> F:
@@ -37,3 +37,22 @@ def _compiled(function: F, **options: Any) -> F:
     except RuntimeError:  # no writable place
         made = numba.njit(**options)(function)
     return made
+
+
+def _opened_at_once(function: F) -> F:
+    """The function, whose machine code on disk is loaded without all that numba would need to compile it.
+
+    Numba makes its compiler ready before it looks whether there is anything to compile, which takes 0.15 s; a function
+    without numba's own memory needs none of it.
+    """
+    from numba.core.caching import FunctionCache
+
+    class Cache(FunctionCache):  # type: ignore[misc]
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
+
+    held = vars(function)
+    if isinstance(held.get("_cache"), FunctionCache):
+        held["_cache"] = Cache(held["py_func"])  # type: ignore[no-untyped-call]
+    return function
