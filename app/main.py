@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -90,8 +91,17 @@ def create_app() -> FastAPI:
         app.include_router(router, max_body_size=MAX_BODY_BYTES)
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/metrics", metrics, tags=["health"], response_class=PlainTextResponse)
-    app.add_api_route("/readyz", readyz, tags=["health"], response_model=None)
+    app.add_api_route("/readyz", readyz, tags=["health"], response_model=None, responses={503: {"model": Readiness}})
     return app
+
+
+class Readiness(BaseModel):
+    """Whether requests can be served, and what each part says."""
+
+    status: str
+    database: str
+    broker: str
+    store: str
 
 
 def healthz() -> dict[str, str]:
@@ -104,7 +114,8 @@ def readyz() -> JSONResponse:
     checks = {"database": _database, "broker": _broker, "store": _store}
     found = {name: check() for name, check in checks.items()}
     ready = all(state == "ok" for state in found.values())
-    return JSONResponse({"status": "ready" if ready else "not ready", **found}, 200 if ready else 503)
+    told = Readiness(status="ready" if ready else "not ready", **found)
+    return JSONResponse(told.model_dump(), 200 if ready else 503)
 
 
 async def _identify(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -49,8 +49,10 @@ class OnceRoute(APIRoute):
     """A route whose POSTs are answered once."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        if "POST" in (options.get("methods") or ()):
+        methods = options.get("methods") or ()
+        if "POST" in methods:
             options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_find_answer)]
+        if {"POST", "PATCH"} & set(methods):  # what may be wrong with a body, or with an Idempotency-Key
             options["responses"] = {**responses(BadRequest, Conflict, TooLarge), **(options.get("responses") or {})}
         super().__init__(path, endpoint, **options)
 
