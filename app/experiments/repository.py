@@ -27,6 +27,6 @@ def runs_of(session: Session, experiment_ids: Sequence[str]) -> dict[str, list[t
     joined = select(ExperimentRun, Job).join(Job, Job.id == ExperimentRun.job_id)
     mine = joined.where(ExperimentRun.experiment_id.in_(experiment_ids))
     found: dict[str, list[tuple[ExperimentRun, Job]]] = {name: [] for name in experiment_ids}
-    for run, job in session.execute(mine.order_by(ExperimentRun.experiment_id, ExperimentRun.ordinal)).tuples():
+    for run, job in session.execute(mine.order_by(ExperimentRun.experiment_id, ExperimentRun.ordinal)):
         found[run.experiment_id].append((run, job))
     return found
