@@ -47,10 +47,10 @@ def _opened_at_once(function: F) -> F:
     """
     from numba.core.caching import FunctionCache
 
-    class Cache(FunctionCache):  # type: ignore[misc]
+    class Cache(FunctionCache):
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             with self._guard_against_spurious_io_errors():
-                return self._load_overload(sig, target_context)
+                return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
 
     held = vars(function)
     if isinstance(held.get("_cache"), FunctionCache):
