@@ -138,6 +138,27 @@ def migrate(check: bool) -> None:
     click.echo("migrations and models agree")
 
 
+@main.command("collect")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def collect_store(*, dry_run: bool) -> None:
+    """Clear the store of what nothing names any more, as workers do once a day.
+
+    A blob is set aside a day after it was stored, from where it comes back when it is asked for, and is removed a week
+    after that.
+    """
+    from app.collection import collect
+
+    try:
+        found = collect(dry_run=dry_run)
+    except FileNotFoundError as error:
+        fail(f"{error}: a version's manifest is missing, so what it needs is not known; nothing was done")
+    done = "would be " if dry_run else ""
+    click.echo(f"{found.kept:,} blobs stay; {found.set_aside:,} ({found.set_aside_bytes:,} bytes) {done}set aside")
+    click.echo(
+        f"{found.taken_back:,} {done}taken back; {found.removed:,} ({found.removed_bytes:,} bytes) {done}removed"
+    )
+
+
 @main.group()
 def keys() -> None:
     """API keys."""

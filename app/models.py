@@ -468,15 +468,15 @@ class KnownResult(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     """As `curation.reuse.result_key` gives it."""
     result: Mapped[Json]
-    created_at: Mapped[float] = mapped_column(default=time.time)
+    used_at: Mapped[float] = mapped_column(default=time.time)
 
 
 class Work(Base):
     """A piece of background work and its lease.
 
     `kind` is ingest (subject: file), plan, curate, join, close (subject: version), learn (subject: learned filter),
-    train (subject: job), or hold_out, score, report (subject: experiment). Whoever holds `owner` and `fence` may commit
-    a result; the fence grows with every claim, so a late worker is turned away.
+    train (subject: job), collect (subject: store), or hold_out, score, report (subject: experiment). Whoever holds
+    `owner` and `fence` may commit a result; the fence grows with every claim, so a late worker is turned away.
     """
 
     __tablename__ = "work"

@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     """Training processes of a job that does not say; one a GPU of its worker by default, 2 without any."""
     keep_runs_days: float = Field(default=7.0, ge=0)
     """How long a worker keeps the run directory of a job that has ended; what a user may want of it is in the store."""
+    keep_results_days: float = Field(default=90.0, ge=0)
+    """How long what a recipe made of a segment is kept for later versions, counted from its last use."""
+    collect_store: bool = True
+    """Whether workers look once a day for blobs that nothing names any more, and remove those a week later."""
     chat_idle_s: float = Field(default=300.0, gt=0)
     """A generation process that served nobody for this long is stopped."""
 

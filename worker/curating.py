@@ -226,6 +226,8 @@ def curate_shard(lease: Lease) -> None:
         finish(session, lease, {**asdict(result), "key": key})
         if known is None:
             session.execute(insert(KnownResult).values(key=key, result=asdict(result)).on_conflict_do_nothing())
+        else:
+            session.execute(update(KnownResult).where(KnownResult.key == key).values(used_at=time.time()))
         announce_next(session, lease.kind, lease.subject, lease.ordinal)
         go_on_if_complete(session, lease.subject)
         crash_point("curate_before_commit")

@@ -34,6 +34,7 @@ def lay_out_version(version: Version) -> Path:
     for name, sha256 in {**files, "manifest.json": version.manifest_sha256}.items():
         if not (folder / name).exists():
             store.materialise(sha256, folder / name)
+    os.utime(folder)
     return folder / "manifest.json"
 
 

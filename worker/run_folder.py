@@ -9,7 +9,6 @@ import json
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.db import reading, writing
-from app.models import FINAL, Job, JobCheckpoint, JobEvaluation, JobMetric, Json
-from app.settings import get_settings
+from app.models import Job, JobCheckpoint, JobEvaluation, JobMetric, Json
 from app.store import get_store
 from trainer.run_lock import RunLock
 from worker.leases import Lease, LeaseLostError, check_held
@@ -31,22 +29,6 @@ log = logging.getLogger(__name__)
 FENCE = "fence"
 LOCKS = ("lock", "owner.lock")
 WAIT_S = 0.1
-DAY_S = 86_400
-
-
-def forget_old() -> None:
-    """Removes from this machine what is left of jobs that ended a while ago: directory, log and request."""
-    runs = get_settings().runs_dir
-    if not runs.is_dir():
-        return
-    there = {path.name.partition(".")[0] for path in runs.glob("ftjob-*")}
-    long_ago = time.time() - get_settings().keep_runs_days * DAY_S
-    with reading() as session:
-        over = select(Job.id).where(Job.id.in_(there), Job.status.in_(FINAL), Job.finished_at < long_ago)
-        for job_id in session.scalars(over):
-            log.info("removing the run directory of %s", job_id)
-            for path in runs.glob(f"{job_id}*"):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def prepare(lease: Lease, run_dir: Path, lost: threading.Event) -> None:

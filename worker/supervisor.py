@@ -33,6 +33,7 @@ from worker.leases import Lease, LeaseLostError, check_held, finish, give_back
 from worker.mirror import Mirror
 from worker.origins import Origins
 from worker.publishing import publish
+from worker.retention import forget_unused
 from worker.run_config import lay_out_version, version_ids, write_config
 from worker.uploads import Uploads
 
@@ -55,7 +56,7 @@ def train(lease: Lease, lost: threading.Event) -> None:
     begun = _begin(lease)
     if begun is None:
         return
-    run_folder.forget_old()
+    forget_unused()
     job, versions, base_files = begun
     run_dir = get_settings().runs_dir / job.id
     manifests = {version.id: lay_out_version(version) for version in versions}

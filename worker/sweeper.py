@@ -20,6 +20,7 @@ from app.settings import get_settings
 from worker.curating import OPEN_STATES, go_on_if_complete
 from worker.experimenting import lead_experiments_on
 from worker.leases import Lease, claim, expired, kept_alive, renew, worker_name
+from worker.retention import plan_collection
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def sweep() -> None:
             _announce_abandoned(session, queue, most)
         _lead_versions_on(session)
         lead_experiments_on(session)
+        plan_collection(session)
         forget_old_answers(session)
         crash_point("sweep_before_commit")
     crash_point("sweep_committed")

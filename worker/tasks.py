@@ -18,7 +18,7 @@ from app.queue import send_nudges
 from app.settings import get_settings
 from app.store import StoreUnavailableError
 from curation.errors import CurationError
-from worker import curating, experiment_report, experimenting, learning, reviewing, rewarding, supervisor
+from worker import curating, experiment_report, experimenting, learning, retention, reviewing, rewarding, supervisor
 from worker.celery_app import stopping
 from worker.curating import CannotBeDoneError
 from worker.leases import OUTLIVES_WORKERS, Lease, LeaseLostError, bury, claim, give_back, kept_alive, worker_name
@@ -51,6 +51,7 @@ HANDLERS = {
     "learn": Handler(learning.learn, learning.fail_filter),
     "learn_reward": Handler(rewarding.learn_reward, learning.fail_filter),
     "review": Handler(reviewing.answer_prompts, reviewing.fail_review),
+    "collect": Handler(lambda lease, _: retention.collect_store(lease), lambda *_: None),
     "train": Handler(supervisor.train, supervisor.fail_job),
     "hold_out": Handler(lambda lease, _: experimenting.hold_out(lease), experimenting.fail_experiment),
     "score": Handler(experimenting.score_run, experimenting.fail_run),

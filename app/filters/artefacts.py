@@ -37,6 +37,7 @@ def lay_open(sha256: str) -> Path:
     root = get_settings().data_dir.absolute() / "filters"
     target = root / sha256
     if target.is_dir():
+        os.utime(target)  # when it was used last
         return target
     root.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=root, prefix=".new-"))

@@ -24,8 +24,21 @@ class BlobRef:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A blob as listings tell it."""
+
+    sha256: str
+    bytes: int
+    since: float
+    """When it was stored, or set aside, last: seconds since 1970."""
+
+
 class Store(ABC):
-    """Content-addressed blobs. An absent one raises FileNotFoundError, a store that is away another OSError."""
+    """Content-addressed blobs. An absent one raises FileNotFoundError, a store that is away another OSError.
+
+    A blob that is set aside is there as before for all who ask for it by name, which brings it back.
+    """
 
     @abstractmethod
     def put(self, source: BinaryIO) -> BlobRef:
@@ -41,6 +54,30 @@ class Store(ABC):
 
         An absent blob is told at once, not at the first chunk.
         """
+
+    @abstractmethod
+    def kept(self) -> Iterator[Kept]:
+        """Every blob that is not set aside, in no order."""
+
+    @abstractmethod
+    def aside(self) -> Iterator[Kept]:
+        """Every blob that is set aside, in no order."""
+
+    @abstractmethod
+    def set_aside(self, blob: Kept) -> bool:
+        """Sets a blob aside; False where it was stored again, or taken away, since it was listed."""
+
+    @abstractmethod
+    def take_back(self, sha256: str) -> bool:
+        """Ends a blob's being aside; False where it was not."""
+
+    @abstractmethod
+    def remove_aside(self, sha256: str) -> None:
+        """Removes a blob that is set aside, for good."""
+
+    @abstractmethod
+    def remove_unfinished(self, before: float) -> None:
+        """Removes what was being stored at a time when its writer died."""
 
     @abstractmethod
     def check(self) -> None:

@@ -8,7 +8,7 @@ process leaves.
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
@@ -19,13 +19,14 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Bucket
 
 from app.crash import crash_point
-from app.store.blobs import CHUNK_BYTES, BlobRef, Store, StoreUnavailableError, checked_name, checked_range
+from app.store.blobs import CHUNK_BYTES, BlobRef, Kept, Store, StoreUnavailableError, checked_name, checked_range
 from app.store.cache import BlobCache
 
 PART_BYTES = 8 * CHUNK_BYTES
 """Of one request; S3 allows 10,000 of them in an upload."""
 MAX_COPY_BYTES = 5 * 2**30
 """S3 copies no more than this inside the store."""
+ASIDE = "aside"
 FRESH = timedelta(hours=12)
 """An older blob is stored again, which renews its time: blobs without references are collected a day after it."""
 
@@ -57,15 +58,73 @@ class S3Store(Store):
 
     def chunks(self, sha256: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         with _outages():
-            try:
-                size = obstore.head(self._bucket, _key(sha256))["size"]
-            except FileNotFoundError:
-                raise FileNotFoundError(f"no blob {sha256} in the store") from None
+            size = self._size(sha256)
+            if size is None and self.take_back(sha256):
+                size = self._size(sha256)
+            if size is None:
+                raise FileNotFoundError(f"no blob {sha256} in the store")
         return self._read(_key(sha256), *checked_range(start, end, size))
+
+    def kept(self) -> Iterator[Kept]:
+        for path, blob in self._listed(None):
+            if path == _key_or_none(blob.sha256):
+                yield blob
+
+    def aside(self) -> Iterator[Kept]:
+        for _, blob in self._listed(ASIDE):
+            yield blob
+
+    def set_aside(self, blob: Kept) -> bool:
+        key = _key(blob.sha256)
+        with _outages():
+            try:
+                self._copy(key, f"{ASIDE}/{blob.sha256}", blob.bytes)
+                if obstore.head(self._bucket, key)["last_modified"].timestamp() == blob.since:
+                    obstore.delete(self._bucket, key)
+                    return True
+            except FileNotFoundError:
+                return False
+            obstore.delete(self._bucket, f"{ASIDE}/{blob.sha256}")
+        return False
+
+    def take_back(self, sha256: str) -> bool:
+        aside = f"{ASIDE}/{checked_name(sha256)}"
+        with _outages():
+            try:
+                self._copy(aside, _key(sha256), obstore.head(self._bucket, aside)["size"])
+                obstore.delete(self._bucket, aside)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def remove_aside(self, sha256: str) -> None:
+        with _outages(), suppress(FileNotFoundError):
+            obstore.delete(self._bucket, f"{ASIDE}/{checked_name(sha256)}")
+
+    def remove_unfinished(self, before: float) -> None:
+        with _outages():
+            for batch in obstore.list(self._bucket, "incoming"):
+                old = [one["path"] for one in batch if one["last_modified"].timestamp() < before]
+                if old:
+                    obstore.delete(self._bucket, old)
 
     def check(self) -> None:
         with _outages():
             next(iter(obstore.list(self._probe, "incoming/", chunk_size=1)), None)
+
+    def _listed(self, prefix: str | None) -> Iterator[tuple[str, Kept]]:
+        """Objects and the blobs that their names may be."""
+        with _outages():
+            for batch in obstore.list(self._bucket, prefix):
+                for one in batch:
+                    name = one["path"].removeprefix(f"{ASIDE}/").replace("/", "")
+                    yield one["path"], Kept(name, one["size"], one["last_modified"].timestamp())
+
+    def _size(self, sha256: str) -> int | None:
+        try:
+            return int(obstore.head(self._bucket, _key(sha256))["size"])
+        except FileNotFoundError:
+            return None
 
     def _put_small(self, content: bytes) -> BlobRef:
         """One request, which is atomic."""
@@ -142,6 +201,13 @@ def _connect(bucket: str, prefix: str, *, retries: int, within_s: float, request
 
 def _key(sha256: str) -> str:
     return f"{checked_name(sha256)[:2]}/{sha256[2:]}"
+
+
+def _key_or_none(name: str) -> str | None:
+    try:
+        return _key(name)
+    except ValueError:
+        return None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ A folder is named by its content, so it is laid out once whatever names it, and 
 
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,4 +49,5 @@ def _fetched(files: Mapping[str, str], digest: str) -> Path:
     for name, sha256 in files.items():
         if not (folder / name).exists():
             get_store().materialise(sha256, folder / name)
+    os.utime(folder)  # when it was used last
     return folder

@@ -78,6 +78,7 @@ def tokenise(
     """
     folder = token_folder(root, chat, data)
     folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)  # when it was used last: who tidies up goes by it
     _sweep(folder)
     by_name = {part.name: part for part in parts}
     found = {name: made for name in by_name if (made := find_piece(folder, name)) is not None}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from worker import run_folder
 from worker.leases import Lease, claim
 from worker.mirror import Mirror, StoredCheckpoint
 from worker.origins import Origins
+from worker.retention import forget_unused
 from worker.run_config import lay_out_version
 from worker.tasks import do
 
@@ -238,7 +240,19 @@ def test_a_worker_removes_runs_that_ended_long_ago_and_no_others() -> None:
         for suffix in (".log", ".request.json"):
             (runs / f"{job_id}{suffix}").touch()
     before = {path.name for path in runs.iterdir()}
-    run_folder.forget_old()
+    data = get_settings().data_dir.absolute()
+    folders = [
+        data / kind / name for kind in ("versions", "models", "vectors") for name in ("used", "unused", "running")
+    ]
+    for folder in folders:
+        (folder / "deep").mkdir(parents=True)
+        if folder.name != "used":
+            os.utime(folder, (0, time.time() - 8 * 86_400))
+    (runs / f"{jobs['running']}.request.json").write_text(json.dumps([str(f) for f in folders if f.name == "running"]))
+    forget_unused()
     assert before - {path.name for path in runs.iterdir()} == {
         jobs["old"] + suffix for suffix in ("", ".log", ".request.json")
     }
+    assert [folder for folder in folders if not folder.exists()] == [f for f in folders if f.name == "unused"]
+    left = sorted(path.name for path in (data / "models").iterdir())
+    assert left == ["running", "used"]
