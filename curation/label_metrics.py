@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 THRESHOLDS = (*(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
+SURE = 0.8
+"""Score from which a classifier is sure of a label."""
 
 
 def measure_labels(
@@ -15,17 +17,20 @@ def measure_labels(
     """Metrics of predictions against the truth.
 
     `scores`: one row a text, one column for each of `labels`, the ones the classifier knows. Labels that only the truth
-    has are counted as never predicted.
+    has are counted as never predicted. `contradicted` is the share of texts of which it is sure of another
+    label: where that is large, labels are likely to be wrong.
     """
     known = sorted({*labels, *true})
     matrix = _confusion(true, predicted, known)
     per_label = {label: _of_label(matrix, index) for index, label in enumerate(known)}
     truth = np.array(true, dtype=object)
+    missed = np.array([one != other for one, other in zip(true, predicted, strict=True)], dtype=bool)
     tables = {label: _thresholds(truth == label, scores[:, index]) for index, label in enumerate(labels)}
     return {
         "accuracy": _round(matrix.trace() / max(1, matrix.sum())),
         "macro_f1": _round(float(np.mean([one["f1"] for one in per_label.values()]))),
         "per_label": per_label,
+        "contradicted": _round(float((missed & (scores.max(axis=1, initial=0) >= SURE)).sum()) / max(1, len(missed))),
         "confusion": {"labels": known, "matrix": matrix.tolist()},
         "thresholds": tables,
         "recommended_threshold": {label: _recommended(table) for label, table in tables.items()},

@@ -48,6 +48,11 @@ class Pair:
         rest = iter(self.spoken.rstrip(END))
         return all(character in rest for character in self.written.rstrip(END))
 
+    @property
+    def is_unlike(self) -> bool:
+        """Whether more than half of the written text was never said: then it is hardly this text's."""
+        return (Counter(self.written) - Counter(self.spoken)).total() * 2 > len(self.written)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -61,11 +66,15 @@ class Example:
 def read_pairs(records: Iterable[tuple[str, str]]) -> tuple[list[Pair], dict[str, int]]:
     """Distinct pairs that training can use, in the order of their hashes, and counts.
 
+    Of a text that was written down in several ways (`conflicts`) the first one counts.
+
     Raises:
         CurationError: too few of them, too many, or none in which anything was changed.
     """
     found: dict[bytes, Pair] = {}
-    counts = Counter(dict.fromkeys(("records", "duplicates", "empty", "too_long", "unchanged"), 0))
+    counts = Counter(
+        dict.fromkeys(("records", "duplicates", "conflicts", "empty", "too_long", "unchanged", "unlike"), 0)
+    )
     for spoken, written in records:
         counts["records"] += 1
         if counts["records"] > MAX_PAIRS:
@@ -76,9 +85,11 @@ def read_pairs(records: Iterable[tuple[str, str]]) -> tuple[list[Pair], dict[str
             counts["too_long"] += 1
         else:
             key = hashlib.blake2b(spoken.encode(), digest_size=16).digest()
+            pair = Pair(spoken, written)
             counts["duplicates"] += key in found
-            found.setdefault(key, Pair(spoken, written))
+            counts["conflicts"] += found.setdefault(key, pair).written != written
             counts["unchanged"] += spoken == written
+            counts["unlike"] += pair.is_unlike
     pairs = [found[key] for key in sorted(found)]
     if len(pairs) < MIN_PAIRS:
         raise CurationError(f"a smoother needs at least {MIN_PAIRS} different pairs, not {len(pairs)}")

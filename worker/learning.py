@@ -31,6 +31,8 @@ from worker.leases import Lease, LeaseLostError, finish, give_back
 
 POLL_S = 0.2
 FEW_HELD_OUT, FEW_PAIRS_HELD_OUT = 30, 100
+MANY = 0.05
+"""Share of what is learned that may be wrong before users are told."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """A smoother's matrices are small: threads would only wait for each other."""
 
@@ -141,13 +143,25 @@ def _warnings(kind: str, metrics: dict[str, Any]) -> list[str]:
         found.append(
             f"{counts['conflicts']} texts have more than one label; {counts['left_out_for_conflict']} left out"
         )
+    if metrics["contradicted"] >= MANY:
+        found.append(
+            f"of {metrics['contradicted']:.1%} of the texts held out it is sure that they have another label than they "
+            "bear: labels may be wrong"
+        )
     return found
 
 
 def _warnings_of_smoother(metrics: dict[str, Any]) -> list[str]:
-    found = []
-    if metrics["counts"]["holdout"] < FEW_PAIRS_HELD_OUT:
+    found, counts = [], metrics["counts"]
+    if counts["holdout"] < FEW_PAIRS_HELD_OUT:
         found.append(f"fewer than {FEW_PAIRS_HELD_OUT} pairs held out: the figures are rough")
+    if counts["conflicts"]:
+        found.append(f"{counts['conflicts']} pairs write down otherwise what another one has: the first one counts")
+    if counts["unlike"] >= MANY * counts["records"]:
+        share = counts["unlike"] / counts["records"]
+        found.append(
+            f"the written text of {share:.1%} of the pairs is mostly not what was said: do lines belong together?"
+        )
     if metrics["f05"] <= metrics["rules_alone"]["f05"]:
         found.append("it smooths the pairs held out no better than the rules alone: train it on more pairs")
     return found

@@ -4,6 +4,7 @@ The run directory stays on this machine until the training has ended, so whoever
 newest checkpoint; on another machine it begins anew, with the same pairs in the same order.
 """
 
+import hashlib
 import json
 import shutil
 import sys
@@ -11,7 +12,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
+import pyarrow.parquet as pq
 
 from app.db import reading
 from app.filters.artefacts import pack
@@ -22,13 +25,15 @@ from app.store import get_store
 from app.training.folders import lay_out
 from app.training.repository import model_files
 from worker.curating import CannotBeDoneError, scratch
-from worker.learning import begin, publish, run_child
+from worker.learning import MANY, begin, publish, run_child
 from worker.leases import Lease
 from worker.run_config import processes
 
 POLL_S = 0.5
 MIN_PAIRS = 100
 """Fewer held out are too few to tell models apart."""
+LEAST_PAIRS = 50
+"""With fewer, what is held out tells nothing."""
 
 
 def learn_reward(lease: Lease, lost: threading.Event) -> None:
@@ -41,11 +46,12 @@ def learn_reward(lease: Lease, lost: threading.Event) -> None:
         raise CannotBeDoneError(f"file {row.file_id} has no pair to learn from")
     run_dir = get_settings().runs_dir / row.id
     config = _write_config(row, segments, run_dir)
+    both_ways = _check_pairs(run_dir.with_suffix(".parquet"))
     _train(config, run_dir, lost)
     model, metrics = _best(run_dir)
     with scratch() as folder:
         blob = pack(model, folder)
-    publish(lease, f"sha256:{blob.sha256}", blob.sha256, metrics, _warnings(metrics))
+    publish(lease, f"sha256:{blob.sha256}", blob.sha256, metrics, _warnings(metrics, both_ways))
     for path in get_settings().runs_dir.glob(f"{row.id}*"):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -69,6 +75,26 @@ def _write_config(row: LearnedFilter, segments: list[str], run_dir: Path) -> Pat
     return path
 
 
+def _check_pairs(path: Path) -> int:
+    """How many pairs of replies were judged both ways.
+
+    Raises:
+        CannotBeDoneError: too few pairs are there to learn from and to hold out.
+    """
+    ways: dict[bytes, set[bool]] = {}
+    with pq.ParquetFile(path) as table:
+        for batch in table.iter_batches():
+            for record in batch.to_pylist():
+                replies = sorted((record["chosen"], record["rejected"]))
+                if replies[0] != replies[1]:
+                    said = orjson.dumps([record["messages"], replies])
+                    key = hashlib.blake2b(said, digest_size=16).digest()
+                    ways.setdefault(key, set()).add(record["chosen"] == replies[0])
+    if len(ways) < LEAST_PAIRS:
+        raise CannotBeDoneError(f"a reward model needs at least {LEAST_PAIRS} different pairs, not {len(ways)}")
+    return sum(len(judged) > 1 for judged in ways.values())
+
+
 def _train(config: Path, run_dir: Path, lost: threading.Event) -> None:
     """Trains in a child and waits for it.
 
@@ -88,7 +114,13 @@ def _train(config: Path, run_dir: Path, lost: threading.Event) -> None:
 
 
 def _best(run_dir: Path) -> tuple[Path, dict[str, Any]]:
-    """The model folder of the lower validation loss, and what was measured of it."""
+    """The model folder of the lower validation loss, and what was measured of it.
+
+    Raises:
+        CannotBeDoneError: nothing was measured, since no pair could be held out.
+    """
+    if not (run_dir / "evaluations.jsonl").exists():
+        raise CannotBeDoneError("no pair could be held out to measure on: nearly all of them are the same")
     result = json.loads((run_dir / "result.json").read_text("utf-8"))
     lines = [json.loads(line) for line in (run_dir / "evaluations.jsonl").read_text("utf-8").splitlines()]
     best = run_dir / "best"
@@ -97,14 +129,24 @@ def _best(run_dir: Path) -> tuple[Path, dict[str, Any]]:
     return best, next(line for line in lines if line["step"] == result["best"]["step"])
 
 
-def _warnings(metrics: dict[str, Any]) -> list[str]:
+def _warnings(metrics: dict[str, Any], both_ways: int) -> list[str]:
     """What users should know before they trust the scores."""
     found = []
+    if both_ways:
+        found.append(f"{both_ways} pairs of replies were judged both ways: they teach nothing")
+    if metrics["contradicted"] >= MANY:
+        found.append(
+            f"of {metrics['contradicted']:.1%} of the pairs held out it is sure that the rejected reply is the better "
+            "one: either they are judged wrongly, or it has too few pairs to learn from"
+        )
     low = metrics["accuracy_interval"][0]
     if metrics["pairs"] < MIN_PAIRS:
         found.append(f"{metrics['pairs']} pairs are held out: too few to tell models apart")
     if low <= 0.5:
-        found.append("its accuracy cannot be told from a coin's")
+        found.append(f"its accuracy, {metrics['accuracy']:.1%}, cannot be told from a coin's")
     if low <= metrics["longer_wins"]:
-        found.append("its accuracy is not clearly above that of taking the longer reply")
+        found.append(
+            f"its accuracy, {metrics['accuracy']:.1%}, is not clearly above that of taking the longer reply, "
+            f"{metrics['longer_wins']:.1%}"
+        )
     return found

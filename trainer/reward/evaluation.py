@@ -3,6 +3,7 @@
 `evaluation/pairs-step-N.jsonl` has every held-out pair's scores, and lengths in characters.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from trainer.loss import LanguageModelLoss
 from trainer.parallel import sum_over_ranks
 from trainer.records import append_line, event
 from trainer.reward.model import RewardLoss
+
+SURE = math.log(0.8 / 0.2)
+"""Difference of scores from which a model is sure: the better reply wins with a probability of 0.8."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ class RewardEvaluator(Evaluator):
 def pairwise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Accuracy on pairs with its 95 % interval, what length alone would have, and how scores go with length.
 
-    A draw is half right. The correlation is Spearman's, of scores and lengths of all the replies.
+    A draw is half right. `contradicted` is the share that the model is sure of the other way round. The correlation is
+    Spearman's, of scores and lengths of all the replies.
     """
     chosen, rejected = (np.array([row[name] for row in rows]) for name in ("chosen", "rejected"))
     lengths = [np.array([row[name] for row in rows]) for name in ("chosen_chars", "rejected_chars")]
@@ -79,6 +84,7 @@ def pairwise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "pairs": len(rows),
         "accuracy": accuracy,
         "accuracy_interval": list(wilson(accuracy, len(rows))),
+        "contradicted": float((rejected - chosen > SURE).mean()),
         "longer_wins": _wins(*lengths),
         "length_correlation": _rank_correlation(np.concatenate([chosen, rejected]), np.concatenate(lengths)),
     }
