@@ -31,7 +31,7 @@ class SmootherSettings(BaseModel):
     """Passes over the examples; by default 14, and up to 40 where pairs are few."""
     inputs: int = Field(default=48, ge=4, le=128)
     """Size of what is known of a character."""
-    units: int = Field(default=56, ge=8, le=128, multiple_of=8)
+    units: int = Field(default=48, ge=8, le=128, multiple_of=8)
     """Units of the network in each direction."""
     seed: int = Field(default=0, ge=0)
 
