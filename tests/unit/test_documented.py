@@ -109,3 +109,15 @@ def test_every_make_target_is_documented() -> None:
     phony = next(line for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if line.startswith(".PHONY"))
     section = _section("commands.md", "make")
     assert [name for name in phony.split()[1:] if f"| `make {name}` |" not in section] == []
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    named = set(re.findall(r"`([\w./-]+\.(?:py|md|toml)|[\w/]+/)`", DOCS["architecture.md"]))
+    assert len(named) > 40
+    files = [
+        str(path.relative_to(ROOT))
+        for folder in (*SOURCES, *(ROOT / "docs").rglob("*.md"))
+        for path in (folder, folder.parent)
+    ]
+    lost = [name for name in named if not any(f"/{path}/".endswith(f"/{name.rstrip('/')}/") for path in files)]
+    assert [name for name in lost if not (ROOT / name).exists() and not (ROOT / "tests" / name).exists()] == []
