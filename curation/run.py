@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from curation.memory import give_back
 from curation.operator import Shard
 from curation.passage import FILES, Curated, Passage
 from curation.recipe import Recipe
@@ -130,6 +131,7 @@ def decide(
         Shard(pl.scan_ipc(locate(one.survey)), lambda turns=one.turns: pl.scan_ipc(locate(turns)))  # type: ignore[misc]
         for one in stages
     ]
+    give_back()  # what segments needed, since all of them are now looked at together
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         decided = op.barrier.decide(shards, config, Path(scratch))
     return [_put(frame, out, f"decisions/{stage}-{ordinal:05d}.arrow") for ordinal, frame in enumerate(decided)]
