@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.datasets.repository import cancel_work
 from app.errors import ApiError, Conflict, Unprocessable
 from app.experiments import repository
-from app.experiments.grid import LENGTHS, SEEDS, SOURCE, TARGET, Point, points, put
+from app.experiments.grid import LENGTHS, OPERATORS, SEEDS, SOURCE, TARGET, Point, points, put
 from app.experiments.schemas import NewExperiment
 from app.experiments.versions import ExperimentVersions
 from app.models import FINAL, Experiment, ExperimentRun, Job, Version, new_id
@@ -154,6 +154,9 @@ def _record(
 def _of_grid(param: str, message: str, point: Point) -> ApiError:
     """What is wrong with a job, told of the grid's key where it set the value, else of the job's field."""
     key = next((key for key in point.settings if param == key or param.startswith(f"{key}.")), None)
+    if param.startswith("recipe"):  # which names the operator by its place
+        of_recipe = list(point.of_recipe)
+        key = next((key for key in of_recipe if key.removeprefix(OPERATORS).partition(".")[0] in message), of_recipe[0])
     if key is None:
         return Unprocessable(f"job.{param}: {message} (of the run with {point.name})", param=f"job.{param}")
     return Unprocessable(f"grid.{key}: with {point.settings[key]}: {message}", param=f"grid.{key}")
