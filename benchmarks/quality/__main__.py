@@ -16,7 +16,7 @@ from rich.table import Table
 from benchmarks.quality.figures import DATA, ROOT, Figure
 
 RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
-SUBJECTS = ("smoothing", "smoother", "matching", "classifier", "personal", "duplicates", "tags")
+SUBJECTS = ("smoothing", "smoother", "matching", "classifier", "reward", "personal", "duplicates", "tags")
 """Modules beside this one, each with a function `figures`."""
 
 
