@@ -53,8 +53,22 @@ def authenticate(authorization: str | None) -> ApiKey:
         raise Unauthorized("send a key as `Authorization: Bearer tm_…`", code="missing_key")
     with reading() as session:
         key = session.scalar(select(ApiKey).where(ApiKey.hash == _hash(token.strip())))
-    now = time.time()
-    if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+    return _valid(key)
+
+
+def key_of_id(key_id: str) -> ApiKey:
+    """The key of this id, for those whom a signed session names.
+
+    Raises:
+        Unauthorized: it is unknown, expired or revoked.
+    """
+    with reading() as session:
+        key = session.get(ApiKey, key_id)
+    return _valid(key)
+
+
+def _valid(key: ApiKey | None) -> ApiKey:
+    if key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= time.time()):
         raise Unauthorized("the key is unknown, expired or revoked", code="invalid_key")
     return key
 

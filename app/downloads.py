@@ -7,21 +7,19 @@ secret that all processes share through the database. It lies outside `/v1`, whe
 import hashlib
 import hmac
 import re
-import secrets
 import time
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.db import writing
 from app.dependencies import ReadSession
 from app.errors import Forbidden, problem, responses
 from app.fields import is_current
 from app.models import Secret
+from app.shared_secret import shared_secret
 from app.store import get_store
 
 SECRET_NAME = "download-urls"  # noqa: S105  (its name, not its value)
@@ -63,7 +61,7 @@ def blob_response(
 def signed_url(session: Session, base_url: str, sha256: str, bytes: int, name: str) -> str:
     """An absolute URL that gives the blob to whoever has it, for an hour."""
     path, expires = f"/downloads/{sha256}/{quote(name)}", int(time.time()) + VALID_FOR_S
-    signature = _sign(_secret(session), path, str(bytes), str(expires)).decode()
+    signature = _sign(shared_secret(session, SECRET_NAME), path, str(bytes), str(expires)).decode()
     query = urlencode({"bytes": bytes, "expires": expires, "signature": signature})
     return f"{base_url.rstrip('/')}{path}?{query}"
 
@@ -91,20 +89,6 @@ def download(
 
 def _sign(secret: str, path: str, bytes: str, expires: str) -> bytes:
     return hmac.new(secret.encode(), f"{path}\n{bytes}\n{expires}".encode(), hashlib.sha256).hexdigest().encode()
-
-
-def _secret(session: Session) -> str:
-    """The secret that signs; made by whoever is first to need it."""
-    if (known := session.get(Secret, SECRET_NAME)) is not None:
-        return known.value
-    made = Secret(name=SECRET_NAME, value=secrets.token_hex(32))
-    try:
-        with writing() as own:
-            own.add(made)
-    except IntegrityError:  # another process was first
-        with writing() as own:
-            return own.get_one(Secret, SECRET_NAME).value
-    return made.value
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:

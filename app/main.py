@@ -17,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import errors, once
 from app.audit.routes import router as audit
 from app.auth import authenticate
+from app.console.routes import install as install_console
+from app.console.sessions import key_of_session
 from app.datasets.routes import router as datasets
 from app.datasets.version_routes import router as versions
 from app.db import reading
@@ -89,6 +91,7 @@ def create_app() -> FastAPI:
         work,
     ):
         app.include_router(router, max_body_size=MAX_BODY_BYTES)
+    install_console(app, MAX_BODY_BYTES)
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/metrics", metrics, tags=["health"], response_class=PlainTextResponse)
     app.add_api_route("/readyz", readyz, tags=["health"], response_model=None, responses={503: {"model": Readiness}})
@@ -143,9 +146,11 @@ async def _identify(request: Request, call_next: Callable[[Request], Awaitable[R
 
 
 def _admit(request: Request) -> ApiKey:
-    """The request's key, if it is valid and not used too often."""
+    """The request's key, its own or that of the console's session, if it is valid and not used too often."""
     try:
-        key = authenticate(request.headers.get("authorization"))
+        authorization = request.headers.get("authorization")
+        key = key_of_session(request) if authorization is None else None
+        key = key or authenticate(authorization)
     except errors.Unauthorized:
         request_limits().count_refusal(request.client.host if request.client else "")
         raise

@@ -19,6 +19,7 @@ from versions_in_process import Service
 from app import downloads
 from app.db import reading, writing
 from app.models import Secret
+from app.shared_secret import shared_secret
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_the_secret_is_made_once(service: Service, version: dict[str, Any], part
 
     def ask() -> None:
         with reading() as session:
-            made.append(downloads._secret(session))
+            made.append(shared_secret(session, downloads.SECRET_NAME))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
