@@ -66,12 +66,12 @@ def _part(pair: dict[str, Any], name: str, where: str) -> str | None:
         return None
     low, high = found["interval"]
     says = "beyond noise" if found["beyond_noise"] else "not beyond noise"
-    return f"{where}: {found['difference']:+.3f} ({low:+.3f} to {high:+.3f}, {says})"
+    return f"{where}: {signed(found['difference'])} ({signed(low)} to {signed(high)}, {says})"
 
 
 def _of_bleu(bleu: dict[str, Any], language: str, sides: str, right: str, left: str, one: dict[str, Any]) -> str:
     low, high = bleu["interval"]
-    told = f"{bleu['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+    told = f"{signed(bleu['difference'], 1)} ({signed(low, 1)} to {signed(high, 1)})"
     num_replies = min(run["text"].get(language, {"replies": 0})["replies"] for run in one["runs"])
     what = f"BLEU of {num_replies} {LANGUAGES[language]} replies"
     if num_replies < MIN_REPLIES:
@@ -89,7 +89,7 @@ def _of_seeds(report: dict[str, Any]) -> str:
         count = "one seed" if seeds == 1 else f"{seeds} seeds"
         return (
             f"With {count} each, all this speaks of these runs, not of the settings: runs of other seeds differ too. "
-            f"A grid with three values of `seed` or more would tell."
+            f"A grid with three or more values of seed would tell."
         )
     return f"With {seeds} seeds each, what is beyond noise holds over the seeds too: it speaks of the settings, here."
 
@@ -110,7 +110,12 @@ def _of_people(report: dict[str, Any]) -> list[str]:
 
 def _nats(found: dict[str, Any], unit: str) -> str:
     low, high = found["interval"]
-    return f"{found['difference']:+.3f} nats a {unit} ({low:+.3f} to {high:+.3f})"
+    return f"{signed(found['difference'])} nats a {unit} ({signed(low)} to {signed(high)})"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A number with its sign, a true minus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def of_review(human: dict[str, Any], names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.datasets.report import as_plain_markdown
 from app.errors import Conflict
 from app.experiments import plots
-from app.experiments.conclusions import conclude, of_review
+from app.experiments.conclusions import conclude, of_review, signed
 from app.models import FINAL, Experiment, Review
 from app.reviews.results import result_of
 from app.store import get_store
@@ -134,7 +134,7 @@ def _templates() -> "Environment":
         autoescape=select_autoescape(["html.jinja"], default=False),
     )  # fmt: skip
     environment.filters |= {
-        "md": as_plain_markdown, "num": _number, "signed": _signed, "thousands": lambda n: f"{n:,}",
+        "md": as_plain_markdown, "num": _number, "signed": signed, "thousands": lambda n: f"{n:,}",
         "megabytes": lambda n: f"{n / 2**20:,.0f} MiB", "percent": lambda share: f"{100 * share:.1f} %",
     }  # fmt: skip
     return environment
@@ -142,7 +142,3 @@ def _templates() -> "Environment":
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _signed(value: float, digits: int = 3) -> str:
-    return f"{value:+.{digits}f}"
