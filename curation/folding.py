@@ -2,6 +2,7 @@
 
 import sys
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,11 +39,11 @@ class Spellings(Protocol):
     def ignore_letter_style(self) -> bool: ...
 
 
-class Folding:
-    """Maps each character to one that stands for all its spellings; a ligature to the several that it is made of."""
+class CharacterMap:
+    """What each character becomes: nearly always one, but any number of others; each is asked about once."""
 
-    def __init__(self, options: Spellings) -> None:
-        self._options = options
+    def __init__(self, of: Callable[[str], str]) -> None:
+        self._of = of
         self._codes = np.full(sys.maxunicode + 1, UNMET, dtype=np.uint32)
         """By code point: its symbol, a number from SEVERAL on, or UNMET."""
         self._several: list[npt.NDArray[np.uint32]] = []
@@ -65,6 +66,21 @@ class Folding:
         made, of = np.repeat(codes, lengths), np.repeat(places, lengths)
         made[lengths[of] > 1] = np.concatenate(parts)
         return made, of
+
+    def _learn(self, code: int) -> None:
+        symbols = [ord(symbol) for symbol in self._of(chr(code))]
+        if len(symbols) != 1:
+            self._several.append(np.array(symbols, dtype=np.uint32))
+            symbols = [SEVERAL + len(self._several) - 1]
+        self._codes[code] = symbols[0]
+
+
+class Folding:
+    """Maps each character to one that stands for all its spellings; a ligature to the several that it is made of."""
+
+    def __init__(self, options: Spellings) -> None:
+        self._options = options
+        self.symbols = CharacterMap(self.fold).symbols
 
     def fold(self, character: str) -> str:
         """The symbols of a character: nearly always one."""
@@ -89,13 +105,6 @@ class Folding:
             simplified = to_simplified(character)
             character = simplified if len(simplified) == 1 else character
         return HAN_DIGITS.get(character, character) if self._options.ignore_digit_style else character
-
-    def _learn(self, code: int) -> None:
-        symbols = [ord(symbol) for symbol in self.fold(chr(code))]
-        if len(symbols) > 1:
-            self._several.append(np.array(symbols, dtype=np.uint32))
-            symbols = [SEVERAL + len(self._several) - 1]
-        self._codes[code] = symbols[0]
 
 
 def _styled(character: str) -> str:

@@ -1,13 +1,12 @@
 """N-grams of code points at native speed: their hashes, and sums over those that a table knows.
 
-Compiled by numba when first called, and kept on disk where there is a writable place for it. A hash is 64 bits wide, so
-two n-grams of one hash are not expected in a model's life. 0 is no hash, but a free place.
+A hash is 64 bits wide, so two n-grams of one hash are not expected in a model's life. 0 is no hash, but a free place.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.compiled import compiled
+from curation.compiled import compiled_bare
 
 UNKNOWN, SPACE, SINGLE, LETTER, DIGIT = range(5)
 """Kinds of code points: what is a token of its own, and what is part of a word."""
@@ -27,13 +26,13 @@ Places = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 
-@compiled
+@compiled_bare
 def _mixed(state: np.uint64, value: np.uint64) -> np.uint64:
     product = (state ^ value) * FACTOR
     return product ^ (product >> HALF)
 
 
-@compiled
+@compiled_bare
 def _inside(recent: Hashes, length: int, code: np.uint64, letters: int, inner: Hashes, num_inner: int) -> int:
     """Adds the n-grams of letters that end at `code`, behind `length` others; `recent`: the last ones, by length."""
     for longer in range(min(letters, length + 1), 1, -1):
@@ -45,15 +44,15 @@ def _inside(recent: Hashes, length: int, code: np.uint64, letters: int, inner: H
     return num_inner
 
 
-@compiled
+@compiled_bare
 def _read(
-    points: Points, kinds: Kinds, begin: int, end: int, tokens: int, letters: int, grams: Hashes, inner: Hashes
-) -> tuple[int, int]:
+    points: Points, kinds: Kinds, begin: int, end: int, tokens: int, letters: int,
+    grams: Hashes, inner: Hashes, recent: Hashes,
+) -> tuple[int, int]:  # fmt: skip
     """Hashes of one text's n-grams: into `grams`, those that end at token i from i × tokens, 0 where there is none; and
     into `inner`. Returns how many tokens and how many of `inner`.
     """
     num_tokens = num_inner = 0
-    recent = np.zeros(MOST_LETTERS + 1, dtype=np.uint64)
     place = begin
     while place < end:
         if kinds[place] == SPACE:
@@ -87,24 +86,17 @@ def _read(
     return num_tokens, num_inner
 
 
-@compiled
-def _buffers(begins: Places, tokens: int, letters: int) -> tuple[Hashes, Hashes]:
-    """Room for the longest text's n-grams: a token has a code point, a letter ends few inside."""
-    longest = np.int64(0)
-    for index in range(len(begins) - 1):
-        longest = max(longest, begins[index + 1] - begins[index])
-    return np.empty(longest * tokens, dtype=np.uint64), np.empty(2 * longest * max(1, letters), dtype=np.uint64)
-
-
-@compiled
-def all_hashes(points: Points, kinds: Kinds, begins: Places, tokens: int, letters: int) -> tuple[Hashes, Places]:
-    """Every n-gram of the texts of a block, and the text's number in it."""
-    grams, inner = _buffers(begins, tokens, letters)
-    found = np.empty(2 * len(points) * (tokens + letters) + 2, dtype=np.uint64)
-    owners = np.empty(len(found), dtype=np.int64)
+@compiled_bare
+def _all_hashes(
+    points: Points, kinds: Kinds, begins: Places, tokens: int, letters: int,
+    grams: Hashes, inner: Hashes, recent: Hashes, found: Hashes, owners: Places,
+) -> int:  # fmt: skip
+    """The work of `all_hashes`; returns how far `found` and `owners` are filled."""
     num = 0
     for text in range(len(begins) - 1):
-        num_tokens, num_inner = _read(points, kinds, begins[text], begins[text + 1] - 1, tokens, letters, grams, inner)
+        num_tokens, num_inner = _read(
+            points, kinds, begins[text], begins[text + 1] - 1, tokens, letters, grams, inner, recent
+        )
         first = num
         for index in range(num_tokens * tokens):
             if grams[index] != NONE:
@@ -114,10 +106,10 @@ def all_hashes(points: Points, kinds: Kinds, begins: Places, tokens: int, letter
             found[num] = inner[index]
             num += 1
         owners[first:num] = text
-    return found[:num].copy(), owners[:num].copy()
+    return num
 
 
-@compiled
+@compiled_bare
 def insert(hashes: Hashes, keys: Hashes, rows: Rows, shift: np.uint64) -> None:
     """Fills a table of open addressing, with at least one free place, with hashes and their indexes."""
     last = len(keys) - 1
@@ -128,7 +120,7 @@ def insert(hashes: Hashes, keys: Hashes, rows: Rows, shift: np.uint64) -> None:
         keys[slot], rows[slot] = hashes[row], row
 
 
-@compiled
+@compiled_bare
 def _known(
     grams: Hashes, num_tokens: int, tokens: int, inner: Hashes, num_inner: int,
     keys: Hashes, shift: np.uint64, stamps: Rows, stamp: int, slots: Places,
@@ -163,7 +155,63 @@ def _known(
     return num
 
 
-@compiled
+@compiled_bare
+def _known_rows(
+    points: Points, kinds: Kinds, begins: Places, tokens: int, letters: int,
+    keys: Hashes, rows: Rows, shift: np.uint64, stamps: Rows, first: int,
+    grams: Hashes, inner: Hashes, recent: Hashes, slots: Places, found: Rows, owners: Places,
+) -> int:  # fmt: skip
+    """The work of `known_rows`; returns how far `found` and `owners` are filled."""
+    num = 0
+    for text in range(len(begins) - 1):
+        num_tokens, num_inner = _read(
+            points, kinds, begins[text], begins[text + 1] - 1, tokens, letters, grams, inner, recent
+        )
+        stamp = first + text + 1
+        many = _known(grams, num_tokens, tokens, inner, num_inner, keys, shift, stamps, stamp, slots)
+        for index in range(many):
+            found[num + index] = rows[slots[index]]
+        owners[num : num + many] = text
+        num += many
+    return num
+
+
+@compiled_bare
+def _add_sums(
+    points: Points, kinds: Kinds, begins: Places, tokens: int, letters: int,
+    keys: Hashes, rows: Rows, shift: np.uint64, stamps: Rows, first: int,
+    grams: Hashes, inner: Hashes, recent: Hashes, slots: Places, values: Floats, sums: Floats,
+) -> None:  # fmt: skip
+    """The work of `add_sums`."""
+    for text in range(len(begins) - 1):
+        num_tokens, num_inner = _read(
+            points, kinds, begins[text], begins[text + 1] - 1, tokens, letters, grams, inner, recent
+        )
+        stamp = first + text + 1
+        many = _known(grams, num_tokens, tokens, inner, num_inner, keys, shift, stamps, stamp, slots)
+        for index in range(many):
+            row = rows[slots[index]]
+            for column in range(values.shape[1]):
+                sums[text, column] += values[row, column]
+
+
+def _room(begins: Places, tokens: int, letters: int) -> tuple[Hashes, Hashes, Hashes]:
+    """Room for the longest text's n-grams, since a token has a code point and a letter ends few; and for the last."""
+    longest = int(np.diff(begins).max(initial=0))
+    sizes = (longest * tokens, 2 * longest * max(1, letters), MOST_LETTERS + 1)
+    grams, inner, recent = (np.empty(size, dtype=np.uint64) for size in sizes)
+    return grams, inner, recent
+
+
+def all_hashes(points: Points, kinds: Kinds, begins: Places, tokens: int, letters: int) -> tuple[Hashes, Places]:
+    """Every n-gram of the texts of a block, and the text's number in it."""
+    found = np.empty(2 * len(points) * (tokens + letters) + 2, dtype=np.uint64)
+    owners = np.empty(len(found), dtype=np.int64)
+    room = _room(begins, tokens, letters)
+    num = _all_hashes(points, kinds, begins, tokens, letters, *room, found, owners)
+    return found[:num].copy(), owners[:num].copy()
+
+
 def known_rows(
     points: Points, kinds: Kinds, begins: Places, tokens: int, letters: int,
     keys: Hashes, rows: Rows, shift: np.uint64, stamps: Rows, first: int,
@@ -172,35 +220,25 @@ def known_rows(
 
     `stamps`: as many zeros as `keys`, for all blocks of a series; `first`: the number of the block's first text in it.
     """
-    grams, inner = _buffers(begins, tokens, letters)
-    slots = np.empty(len(grams) + len(inner), dtype=np.int64)
     found = np.empty(2 * len(points) * (tokens + letters) + 2, dtype=np.int32)
     owners = np.empty(len(found), dtype=np.int64)
-    num = 0
-    for text in range(len(begins) - 1):
-        num_tokens, num_inner = _read(points, kinds, begins[text], begins[text + 1] - 1, tokens, letters, grams, inner)
-        stamp = first + text + 1
-        many = _known(grams, num_tokens, tokens, inner, num_inner, keys, shift, stamps, stamp, slots)
-        for index in range(many):
-            found[num + index] = rows[slots[index]]
-        owners[num : num + many] = text
-        num += many
+    grams, inner, recent = _room(begins, tokens, letters)
+    slots = np.empty(len(grams) + len(inner), dtype=np.int64)
+    num = _known_rows(
+        points, kinds, begins, tokens, letters, keys, rows, shift, stamps, first,
+        grams, inner, recent, slots, found, owners,
+    )  # fmt: skip
     return found[:num].copy(), owners[:num].copy()
 
 
-@compiled
 def add_sums(
     points: Points, kinds: Kinds, begins: Places, tokens: int, letters: int,
     keys: Hashes, rows: Rows, shift: np.uint64, stamps: Rows, first: int, values: Floats, sums: Floats,
 ) -> None:  # fmt: skip
     """Adds to each text's row of `sums` the rows of `values` of its known n-grams; otherwise as `known_rows`."""
-    grams, inner = _buffers(begins, tokens, letters)
+    grams, inner, recent = _room(begins, tokens, letters)
     slots = np.empty(len(grams) + len(inner), dtype=np.int64)
-    for text in range(len(begins) - 1):
-        num_tokens, num_inner = _read(points, kinds, begins[text], begins[text + 1] - 1, tokens, letters, grams, inner)
-        stamp = first + text + 1
-        many = _known(grams, num_tokens, tokens, inner, num_inner, keys, shift, stamps, stamp, slots)
-        for index in range(many):
-            row = rows[slots[index]]
-            for column in range(values.shape[1]):
-                sums[text, column] += values[row, column]
+    _add_sums(
+        points, kinds, begins, tokens, letters, keys, rows, shift, stamps, first,
+        grams, inner, recent, slots, values, sums,
+    )  # fmt: skip

@@ -6,6 +6,7 @@ of letters inside them, edges included, so a misspelt one is known by its parts.
 """
 
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,9 @@ import numpy as np
 import polars as pl
 
 from curation import ngram_kernels as kernels
+from curation.folding import CharacterMap
 from curation.ngram_kernels import Floats, Hashes, Kinds, Places, Points, Rows
+from curation.symbols import Kind
 from curation.text_blocks import in_blocks
 
 SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
@@ -80,9 +83,30 @@ class NgramTable:
 
 def _blocks(texts: pl.Series) -> Iterator[tuple[Points, Kinds, Places, int]]:
     """Folded texts in blocks: code points, their kinds, where texts begin (and one more would), the first's index."""
-    for block in in_blocks(fold(texts)):
-        points = block.points
-        yield points, _kinds(points), np.append(block.begins, len(points) + 1), block.first
+    for block in in_blocks(texts):
+        if JOINED.holds(block.points).any():
+            folded = list(in_blocks(fold(texts[block.first : block.first + len(block.begins)])))
+            parts = [(part.points, part.begins, part.first) for part in folded]
+        else:
+            points, of = FOLDED.symbols(block.points)
+            parts = [(points, np.searchsorted(of, block.begins), 0)]
+        for points, begins, first in parts:
+            yield points, _kinds(points), np.append(begins, len(points) + 1), block.first + first
+
+
+def _is_joined(character: str) -> bool:
+    """Whether what a character is folded to depends on those beside it, or may do so in a newer Unicode.
+
+    Marks and parts of Korean syllables become one with what is before them; Σ is another letter at a word's end.
+    """
+    folded = unicodedata.normalize("NFKC", character)
+    return any(unicodedata.category(c) in JOINING or c == "Σ" or "\u1100" <= c <= "\u11ff" for c in folded)
+
+
+JOINING = ("Mn", "Mc", "Me", "Cn")
+JOINED = Kind(_is_joined)
+FOLDED = CharacterMap(lambda character: unicodedata.normalize("NFKC", character).lower())
+"""What `fold` makes of each of the other characters."""
 
 
 _KINDS = np.zeros(sys.maxunicode + 1, dtype=np.uint8)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from curation import classifier_fitting, text_blocks
 from curation.classifier import Classifier
 from curation.classifier_fitting import choose_ngrams, fit, fit_temperature
 from curation.classifier_training import Hyperparameters
-from curation.ngrams import NgramTable, Reading, prepare
+from curation.ngrams import NgramTable, Reading, _blocks, fold, prepare
 
 MASK = (1 << 64) - 1
 ROOT, INSIDE, FACTOR = 0x243F6A8885A308D3, 0x13198A2E03707344, 0x9E3779B97F4A7C15
@@ -36,6 +37,9 @@ ODD = [
     "٠١٢٣٤٥",
     "我" * 300,
     "ab" * 400,
+    "ΟΔΥΣΣΕΥΣ ΣΑΣ",
+    "\u1112\u1161\u11ab ﾊﾞ",
+    "İ㎡½ǅ",
 ]
 TEXTS = st.text(alphabet="我要退款不aAbBé1209 _，。…😀\n\x00", max_size=40)
 
@@ -65,6 +69,19 @@ def _plain(text: str, tokens: int, letters: int) -> set[int]:
                 for first in range(len(inside) - length + 1)
             }
     return grams
+
+
+@given(st.lists(st.one_of(st.text(max_size=9), st.sampled_from(ODD)), max_size=6), st.sampled_from([4, 1 << 18]))
+def test_characters_are_folded_as_texts_are(texts: list[str], block_chars: int) -> None:
+    given_texts = pl.Series(texts, dtype=pl.String)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(text_blocks, "BLOCK_CHARS", block_chars)
+        found = [
+            (first + number, str(points[begin : end - 1].tobytes(), "utf-32-le"))
+            for points, _, begins, first in _blocks(given_texts)
+            for number, (begin, end) in enumerate(pairwise(begins.tolist()))
+        ]
+    assert found == list(enumerate(fold(given_texts)))
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=6), st.integers(1, 5), st.sampled_from([0, 3, 4, 6]))
