@@ -8,18 +8,21 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow as pa
-from chaos.trainer.runs import STEPS, Finished, Run, lines, make_version
+from chaos.trainer.runs import STEPS, Finished, Run, lines, make_monotonous_version, make_version
 
 CLEAN_MARGIN = 0.2
 """Mean loss of the last steps may be so far from the clean run's."""
+EXACT = 1e-4
+"""Of the same steps on as many processes, which sum up in the same order."""
+GIBBERISH = tuple(f"胡言{number}" for number in range(8))
 Process = subprocess.Popen[bytes]
 
 
@@ -38,7 +41,12 @@ class Scenario:
     """What the error says where the run must not go on."""
     before: Callable[[Path, Path], None] | None = None
     """Is called with the run's folder and the manifest before the run that is judged."""
-    changes: dict[str, Any] = field(default_factory=dict)
+    may_miss: bool = False
+    """Whether some of those at fault may have been learned before they stood out."""
+    as_clean: bool = False
+    """Whether every step has the loss that it has in the clean run, not only the last ones nearly so."""
+    version: Callable[[Path, Sequence[str]], Path] = make_version
+    """Makes the version; one that is not like the others has a clean run of its own."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,9 @@ class Row:
 
 def play(name: str, scenario: Scenario, folder: Path, clean: Finished) -> Row:
     """Plays a scenario and judges it; what is wrong is the row's `lost`."""
-    manifest = make_version(folder / "with", scenario.harmful)
+    manifest = scenario.version(folder / "with", scenario.harmful)
+    if scenario.version is not make_version:
+        clean = scenario.run.finish(folder / "clean", scenario.version(folder / "without", ()))
     if scenario.before is not None:
         scenario.before(folder / "run", manifest)
     finished = scenario.run.finish(folder / "run", manifest)
@@ -84,12 +94,19 @@ def _wrong(scenario: Scenario, finished: Finished, clean: Finished) -> str | Non
         return None if failed and scenario.fails in error else f"did not fail as it must: {finished.result}"
     if finished.status != 0 or finished.result["status"] != "succeeded":
         return f"status {finished.status}: {finished.log[-1500:]}"
-    if [line["step"] for line in finished.metrics] != list(range(1, STEPS + 1)):
+    if [line["step"] for line in finished.metrics] != list(range(1, scenario.run.steps + 1)):
         return f"steps {[line['step'] for line in finished.metrics]}"
     if scenario.kinds and kinds != scenario.kinds:
         return f"told {kinds}"
-    if finished.records_left_out != scenario.left_out:
-        return f"left out {finished.records_left_out}"
+    left_out = finished.records_left_out
+    if not (left_out <= scenario.left_out and left_out if scenario.may_miss else left_out == scenario.left_out):
+        return f"left out {left_out}"
+    if scenario.as_clean:
+        apart = max(
+            abs(one["loss"] - other["loss"]) for one, other in zip(finished.metrics, clean.metrics, strict=True)
+        )
+        if apart > EXACT:
+            return f"the losses are up to {apart:.5f} from the clean run's"
     apart = abs(_last_loss(finished) - _last_loss(clean))
     return f"the loss is {apart:.3f} from the clean run's" if apart > CLEAN_MARGIN else None
 
@@ -207,6 +224,9 @@ def _spoil(cache: Path, conversation: str) -> bool:
     return found
 
 
+TWO_MACHINES = {"run": {"max_steps": STEPS, "nproc": 1, "nnodes": 2}}
+
+
 def _of_one(kind: str, told: str, **changes: Any) -> Scenario:
     return Scenario(Run({"毒蘑菇": kind}, changes), ("毒蘑菇",), (told,), frozenset({"毒蘑菇"}))
 
@@ -226,15 +246,36 @@ SCENARIOS: dict[str, Scenario] = {
         (),
         frozenset(f"毒{name}" for name in ("蘑菇", "蛇", "药", "草")),
     ),
+    "a segment of gibberish": Scenario(
+        Run(changes={"optim": {"peak_lr": 1e-2}, "recovery": {"window": 8}, "run": {"max_steps": 36, "nproc": 2}}),
+        GIBBERISH,
+        (),
+        frozenset(GIBBERISH),
+        may_miss=True,
+        version=make_monotonous_version,
+    ),
     "two bad segments": Scenario(
         Run({"毒蘑菇": "segfault", "毒蛇": "nan"}), ("毒蘑菇", "毒蛇"), (), frozenset({"毒蘑菇", "毒蛇"})
     ),
-    "a corrupt file of the token cache": Scenario(Run(disturb=damage_the_cache), (), ("cache",)),
-    "a checkpoint that is damaged": Scenario(Run(), (), ("checkpoint",), before=damaged_checkpoint),
+    "a corrupt file of the token cache": Scenario(Run(disturb=damage_the_cache), (), ("cache",), as_clean=True),
+    "a checkpoint that is damaged": Scenario(Run(), (), ("checkpoint",), before=damaged_checkpoint, as_clean=True),
     "no memory for more than a row": Scenario(Run({"*": "no_room"}), (), ("out_of_memory", "out_of_memory")),
-    "one rank killed, five times": Scenario(Run(disturb=kill_ranks(5, 1, everyone=False)), (), ("killed",) * 5),
-    "all ranks killed, five times": Scenario(Run(disturb=kill_ranks(5, 2, everyone=True)), (), ("killed",) * 5),
-    "a rank frozen": Scenario(Run(disturb=stop_a_rank), (), ("hang",)),
+    "one rank killed, five times": Scenario(
+        Run(disturb=kill_ranks(5, 1, everyone=False)), (), ("killed",) * 5, as_clean=True
+    ),
+    "all ranks killed, five times": Scenario(
+        Run(disturb=kill_ranks(5, 2, everyone=True)), (), ("killed",) * 5, as_clean=True
+    ),
+    "a rank frozen": Scenario(Run(disturb=stop_a_rank), (), ("hang",), as_clean=True),
+    "one of two machines killed": Scenario(
+        Run(changes=TWO_MACHINES, disturb=kill_ranks(1, 3, everyone=True), machines=2),
+        (),
+        ("killed",),
+        as_clean=True,
+    ),
+    "a record that segfaults, two machines": Scenario(
+        Run({"毒蘑菇": "segfault"}, TWO_MACHINES, machines=2), ("毒蘑菇",), ("crash",), frozenset({"毒蘑菇"})
+    ),
     "a spike that no record shows": Scenario(
         Run({"毒蘑菇": "explode in the run"}, {"recovery": {"grad_norm_limit": 50.0}}), ("毒蘑菇",)
     ),
