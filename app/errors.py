@@ -152,6 +152,10 @@ def install(app: FastAPI) -> None:
         description = describe()
         schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         description["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
+        for operation in (operation for path in description["paths"].values() for operation in path.values()):
+            if "requestBody" in operation:
+                of_body = {str(status): told for status, told in responses(BadRequest, TooLarge).items()}
+                operation["responses"] = {**of_body, **operation["responses"]}
         return description
 
     app.openapi = with_problem  # type: ignore[method-assign]

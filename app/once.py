@@ -24,7 +24,7 @@ from starlette.datastructures import UploadFile
 
 from app.audit.log import record
 from app.db import reading
-from app.errors import BadRequest, Conflict, TooLarge, responses
+from app.errors import BadRequest, Conflict, responses
 from app.models import KeptAnswer
 
 MARKED_FOR_S = 600
@@ -49,11 +49,9 @@ class OnceRoute(APIRoute):
     """A route whose POSTs are answered once."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        methods = options.get("methods") or ()
-        if "POST" in methods:
+        if "POST" in (options.get("methods") or ()):
             options["dependencies"] = [*(options.get("dependencies") or ()), Depends(_find_answer)]
-        if {"POST", "PATCH"} & set(methods):  # what may be wrong with a body, or with an Idempotency-Key
-            options["responses"] = {**responses(BadRequest, Conflict, TooLarge), **(options.get("responses") or {})}
+            options["responses"] = {**responses(BadRequest, Conflict), **(options.get("responses") or {})}
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

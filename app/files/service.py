@@ -1,6 +1,7 @@
 """The rules of files: what one may be called, be for, and say of its speakers and columns; however its bytes come."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -105,8 +106,7 @@ def _mapping(text: str | None, field: str) -> dict[str, str]:
         return {}
 
     def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        if repeated := sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1):
             raise Unprocessable(f"{field}: {repeated[0][:40]!r} is there twice", param=field)
         return dict(pairs)
 

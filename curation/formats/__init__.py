@@ -39,6 +39,8 @@ from curation.segments import PARQUET, RAW_SCHEMA
 __all__ = ["SEGMENT_BYTES", "Ingested", "RawSegment", "RecordError", "ingest", "repeated_ids"]
 
 SEGMENT_BYTES = 16 * 2**20
+QUARANTINED_AT_ONCE = 100_000
+"""Bad records that are held in memory: of a segment's bytes, each may have two."""
 
 
 def ingest(
@@ -152,6 +154,8 @@ class _Writer:
             offset = item.offset
             if isinstance(item.value, RecordError):
                 bad.append((item.number, str(item.value)))
+                if len(bad) == QUARANTINED_AT_ONCE:
+                    self._put_aside(bad)
             elif isinstance(item.value, Record):
                 rows.append(self._row(item.number, item.value))
             else:
@@ -159,9 +163,13 @@ class _Writer:
         if rows:
             path = self._out / "raw" / f"{len(self.segments):05d}{self._suffix}"
             self.segments.append(write_segment(pl.DataFrame(rows, self._schema, orient="row"), path))
-        self._quarantine.add(bad, f"{self._parts:05d}")
-        self._parts += 1
+        self._put_aside(bad)
         return offset
+
+    def _put_aside(self, bad: list[tuple[int, str]]) -> None:
+        self._quarantine.add(bad, f"{self._parts:07d}")
+        self._parts += 1
+        bad.clear()
 
     def _row(self, line: int, record: Record) -> dict[str, Any]:
         name = record.id if record.id is not None else f"{self._sha256[:8]}:{line}"

@@ -106,8 +106,15 @@ def parse_object(value: Mapping[str, Any], field: str) -> str | None:
 
 
 def canonical_json(value: dict[str, Any]) -> str | None:
-    """Sorted keys, no white space; None for an object without members."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode() if value else None
+    """Sorted keys, no white space; None for an object without members.
+
+    Raises:
+        RecordError: lists or objects lie in it too deeply to be written.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode() if value else None
+    except orjson.JSONEncodeError:
+        raise RecordError("`user` and `meta` must not be nested more than 250 deep") from None
 
 
 def from_json(value: object) -> Any:

@@ -4,6 +4,7 @@ A record that cannot be read is passed on as its reason and costs only itself. A
 several stand on one line (a JSON array without line breaks) it grows by one, so that it always names one record.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from curation.formats.csv_rows import read_rows
 from curation.formats.encodings import RecordError, decoded
 from curation.formats.json_array import read_elements
 from curation.formats.streams import read_lines
+
+MAX_COLUMNS = 5_000
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,9 @@ def read_value(content: bytes, encoding: str) -> Any:
 
 
 def refuse_repeated(names: list[str]) -> None:
-    """Raises InputError where two columns have one name."""
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    """Raises InputError where two columns have one name, or there are more than any table of conversations has."""
+    if len(names) > MAX_COLUMNS:
+        raise InputError(f"the table has {len(names):,} columns, at most {MAX_COLUMNS:,} are read")
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise InputError(f"several columns have the same name: {shown(repeated)}")
