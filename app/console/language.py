@@ -23,7 +23,7 @@ class Texts:
         self.language = language
         self._texts = texts
 
-    def __call__(self, name: str, **values: object) -> str:
+    def __call__(self, name: str, /, **values: object) -> str:
         text = self._texts[name]
         return text.format(**values) if values else text
 

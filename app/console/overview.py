@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, select
 from sqlalchemy.orm import Session
 
 from app.datasets.repository import progress_of
@@ -46,9 +46,11 @@ def datasets_with_newest(session: Session, limit: int) -> list[tuple[Dataset, Ve
 
 
 def _of_datasets(ids: Sequence[str]) -> Select[Version]:
-    newest = select(func.max(Version.number)).where(Version.dataset_id == Dataset.id).scalar_subquery()
-    joined = select(Version).join(Dataset, Dataset.id == Version.dataset_id)
-    return joined.where(Dataset.id.in_(ids), Version.number == newest)
+    newest = (
+        select(Version.dataset_id, func.max(Version.number).label("number")).group_by(Version.dataset_id).subquery()
+    )
+    same = and_(Version.dataset_id == newest.c.dataset_id, Version.number == newest.c.number)
+    return select(Version).join(newest, same).where(Version.dataset_id.in_(ids))
 
 
 def names_of(session: Session, versions: Sequence[Version]) -> dict[str, str]:

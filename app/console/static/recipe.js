@@ -45,6 +45,8 @@ async function tryOut() {
   if (!file) return;
   const mine = ++newest;
   preview.setAttribute("aria-busy", "true");
+  const before = preview.querySelector(".empty");
+  if (before) before.textContent = say("trying");
   try {
     const answer = await fetch("/console/preview", {
       method: "POST",
