@@ -47,6 +47,7 @@ def report(lease: Lease) -> None:
     body: Json = {
         "object": "experiment.report", "experiment": experiment.id, "name": experiment.name,
         "created_at": int(experiment.created_at), "request": experiment.request,
+        "warnings": experiment.warnings,
         "unit": "token" if sets[0].per_token else "character", "runs": facts,
         "sets": [compare_set(one, arms, pairs, by) for one in sets],
     }  # fmt: skip

@@ -21,8 +21,7 @@ from app.models import FINAL, Experiment, ExperimentRun, Job, Version, new_id
 from app.training.schemas import NewJob
 from app.training.service import cancel_job, record_job
 
-FOR_LENGTHS: dict[str, Any] = {"trainer.data.min_history_ratio": 1.0, "trainer.batch.by": "conversations"}
-"""What runs of other lengths need to learn the same replies in the same steps, each after the newest of its history."""
+RATIO, STEPS_OF, MIX = "trainer.data.min_history_ratio", "trainer.batch.by", "trainer.data.mix"
 
 
 def create_experiment(session: Session, body: NewExperiment) -> Experiment:
@@ -58,7 +57,7 @@ def create_experiment(session: Session, body: NewExperiment) -> Experiment:
                 job_id=job.id,
             )
         )
-    experiment.targets = made.sets()
+    experiment.targets, experiment.warnings = made.sets(), list(made.warnings)
     session.flush()
     return experiment
 
@@ -130,9 +129,7 @@ def _record(
     if body.evaluation.holdout is not None:
         data["validation_share"] = body.evaluation.holdout
     if SOURCE in grid or TARGET in grid:
-        for key, value in FOR_LENGTHS.items():
-            if _found(described, key) is None:
-                put(described, key, value)
+        made.warnings.update(_make_comparable(described))
     if any(key in grid for key in SEEDS):
         data.setdefault("validation_seed", body.job.get("seed") or 0)
     try:
@@ -149,6 +146,22 @@ def _record(
         if error.param is not None and error.param.startswith(("grid.", "evaluation.")):
             raise
         raise _of_grid(error.param or "", error.detail.removeprefix(f"{error.param}: "), point) from None
+
+
+def _make_comparable(described: dict[str, Any]) -> dict[str, None]:
+    """Has runs of other lengths learn the same replies in the same steps, each after the newest of its history.
+
+    What the job says of it stands, but for a batch in tokens; returns warnings, each once.
+    """
+    if _found(described, RATIO) is None:
+        put(described, RATIO, 1.0)
+    if _found(described, STEPS_OF) == "tokens" or _found(described, MIX):
+        return {"steps count tokens, so runs of other lengths learn other replies in a step": None}
+    put(described, STEPS_OF, "conversations")
+    batch = described["trainer"]["batch"]
+    told = [f"batch.{name}" for name in ("tokens", "ramp") if batch.pop(name, None) not in (None, "auto")]
+    says = "steps count conversations (batch.conversations), so that runs of other lengths learn the same in each"
+    return {f"{' and '.join(told)} of the job is not used: {says}": None} if told else {}
 
 
 def _of_grid(param: str, message: str, point: Point) -> ApiError:

@@ -35,6 +35,8 @@ class ExperimentVersions:
     body: NewExperiment
     validation: Version | None = None
     """What jobs validate on and do not learn, where the evaluation names a file."""
+    warnings: dict[str, None] = field(default_factory=dict)
+    """Of the experiment, each once."""
     _named: dict[str, Version] = field(default_factory=dict)
     _made: dict[tuple[str, str], Version] = field(default_factory=dict)
     _sets: dict[str, Version] = field(default_factory=dict)

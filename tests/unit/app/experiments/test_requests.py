@@ -81,6 +81,17 @@ def test_what_the_job_says_of_history_stands(ask: Callable[..., Any]) -> None:
     assert {config["evaluate"]["bleu_samples"] for config in configs} == {7}
 
 
+def test_a_batch_in_tokens_gives_way_to_steps_of_conversations(ask: Callable[..., Any]) -> None:
+    grid = {"trainer.data.max_source_length": [64, 128]}
+    made = ask(grid, {"trainer": {"batch": {"tokens": 2048, "conversations": 4}}}).json()
+    assert [job.config["batch"] for job in _jobs(made["id"])] == [{"conversations": 4, "by": "conversations"}] * 2
+    (warning,) = made["warnings"]
+    assert warning.startswith("batch.tokens of the job is not used")
+    kept = ask(grid, {"trainer": {"batch": {"tokens": 2048, "by": "tokens"}}}).json()
+    assert {job.config["batch"]["tokens"] for job in _jobs(kept["id"])} == {2048}
+    assert "other replies in a step" in kept["warnings"][0]
+
+
 def test_seeds_hold_out_the_same(ask: Callable[..., Any]) -> None:
     made = ask({"seed": [1, 2, 3], "hyperparameters.n_epochs": [1, 2]}, evaluation={"holdout": 0.1})
     configs = [job.config for job in _jobs(made.json()["id"])]
