@@ -2,8 +2,9 @@
 
 ApiError
 ├── BadRequest 400       ├── NotFound 404       ├── Unprocessable 422
-├── Unauthorized 401     ├── TooLarge 413       ├── TooManyRequests 429 (`Retry-After`)
-├── Forbidden 403        └── Unavailable 503    └── Conflict 409 (permanent: `x-should-retry: false`)
+├── Unauthorized 401     ├── TooSlow 408        ├── TooManyRequests 429 (`Retry-After`)
+├── Forbidden 403        ├── TooLarge 413       └── Unavailable 503
+└── Conflict 409 (permanent: `x-should-retry: false`)
 """
 
 import logging
@@ -107,6 +108,12 @@ class Unprocessable(ApiError):  # noqa: N818
     status = 422
 
 
+class TooSlow(ApiError):  # noqa: N818
+    """The body stopped coming."""
+
+    status = 408
+
+
 class TooLarge(ApiError):  # noqa: N818
     """The body is larger than this route takes."""
 
@@ -154,7 +161,7 @@ def install(app: FastAPI) -> None:
         description["components"]["schemas"] |= {**schema.pop("$defs"), "Problem": schema}
         for operation in (operation for path in description["paths"].values() for operation in path.values()):
             if "requestBody" in operation:
-                of_body = {str(status): told for status, told in responses(BadRequest, TooLarge).items()}
+                of_body = {str(status): told for status, told in responses(BadRequest, TooSlow, TooLarge).items()}
                 operation["responses"] = {**of_body, **operation["responses"]}
         return description
 

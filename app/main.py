@@ -38,6 +38,7 @@ from app.models import ApiKey
 from app.recipes.routes import router as recipes
 from app.reviews.routes import router as reviews
 from app.settings import get_settings
+from app.slow_bodies import BodyDeadline
 from app.store import get_store
 from app.training.chat import generators
 from app.training.routes import router as training
@@ -70,6 +71,7 @@ def create_app() -> FastAPI:
     )
     errors.install(app)
     app.add_exception_handler(once.Replayed, lambda _, error: once.replay(error))
+    app.add_middleware(BodyDeadline)
     app.middleware("http")(_identify)
     app.include_router(files, max_body_size=get_settings().max_upload_bytes + FORM_BYTES)
     app.include_router(uploads, max_body_size=MAX_PART_BYTES + FORM_BYTES)
