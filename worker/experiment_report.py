@@ -118,7 +118,7 @@ def _arms(scored: Runs) -> list[Arm]:
     for run, _ in scored:
         point = Point(run.settings)
         key = orjson.dumps([point.without_seed, run.budget], option=orjson.OPT_SORT_KEYS)
-        name = Point(point.without_seed).name + (", equal tokens" if run.budget == "tokens" else "")
+        name = Point(point.without_seed).name + (" (equal tokens)" if run.budget == "tokens" else "")
         arms.setdefault(key, Arm(name, point.without_seed, run.budget, [])).runs.append(run.ordinal)
     return list(arms.values())
 

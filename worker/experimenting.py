@@ -87,7 +87,7 @@ def _add_twins(session: Session, experiment: Experiment, runs: Runs) -> bool:
         try:
             add_twin(session, experiment, run, len(runs) + place, steps)
         except ApiError as error:  # such as a base that is gone by now
-            experiment.warnings = [*experiment.warnings, f"{run.name}, equal tokens: not made: {error.detail}"]
+            experiment.warnings = [*experiment.warnings, f"{run.name} (equal tokens) is not made: {error.detail}"]
             return False
     return bool(shorter)
 

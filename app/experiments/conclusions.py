@@ -7,7 +7,7 @@ ENOUGH_SEEDS = 3
 """From so many on a sentence speaks of settings, not of runs."""
 MIN_REPLIES = 100
 """Fewer generated ones are too few to tell models apart."""
-LANGUAGES = {"zh": "Chinese", "en": "other"}
+LANGUAGES = {"zh": "Chinese", "en": "non-Chinese"}
 
 
 def conclude(report: dict[str, Any]) -> list[str]:

@@ -102,7 +102,7 @@ def _told(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _shortened(text: str, most: int = 40) -> str:
+def _shortened(text: str, most: int = 38) -> str:
     """As much as there is room for; Han characters take twice the room."""
     room, kept = most, ""
     for char in text:

@@ -116,7 +116,11 @@ def _forests(one: dict[str, Any], unit: str) -> list[tuple[str, list[dict[str, A
 
 def _label(pair: dict[str, Any]) -> str:
     left, right = pair["names"]
-    return f"{_without_common(right, left)} − {_without_common(left, right)}"
+    first, second = _without_common(right, left), _without_common(left, right)
+    field = first.partition(" ")[0]
+    if "," not in first + second and second.startswith(f"{field} "):
+        return f"{field}: {first.partition(' ')[2]} − {second.partition(' ')[2]}"
+    return f"{first} − {second}"
 
 
 def _without_common(name: str, other: str) -> str:

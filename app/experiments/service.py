@@ -75,7 +75,7 @@ def add_twin(session: Session, experiment: Experiment, run: ExperimentRun, ordin
         ExperimentRun(
             experiment_id=experiment.id,
             ordinal=ordinal,
-            name=f"{run.name}, equal tokens",
+            name=f"{run.name} (equal tokens)",
             settings=run.settings,
             budget="tokens",
             job_id=job.id,
