@@ -105,6 +105,17 @@ def test_every_scope_says_what_it_allows() -> None:
         assert "/v1/" in row
 
 
+def test_every_test_that_a_promise_of_security_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", DOCS["security.md"]))
+    tests = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    }
+    assert len(named) > 30
+    assert named - tests == set()
+
+
 def test_every_make_target_is_documented() -> None:
     phony = next(line for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if line.startswith(".PHONY"))
     section = _section("commands.md", "make")
