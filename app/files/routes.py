@@ -13,6 +13,7 @@ from app.crash import crash_point
 from app.dependencies import ListOf, Paged, ReadSession, WriteSession, page_of
 from app.downloads import blob_response
 from app.errors import BadRequest, Conflict, NotFound, responses
+from app.fields import is_current
 from app.files import repository, service
 from app.files.service import Purpose
 from app.models import File
@@ -89,10 +90,16 @@ def list_files(
     return ListOf(data=[show(row) for row in rows], has_more=more)
 
 
-@router.get("/{file_id}", dependencies=[needs("read")], responses=responses(NotFound))
-def get(file_id: FileId, session: ReadSession) -> FileObject:
-    """One file."""
-    return show(repository.get_file(session, file_id))
+@router.get("/{file_id}", dependencies=[needs("read")], responses=responses(NotFound), response_model=FileObject)
+def get(file_id: FileId, session: ReadSession, request: Request, response: Response) -> FileObject | Response:
+    """One file; once its ingest has ended it never changes and carries a strong ETag."""
+    file = repository.get_file(session, file_id)
+    if file.status in ("processed", "error"):
+        etag = f'"{file.id}"'
+        if is_current(request, etag):
+            return Response(status_code=304, headers={"etag": etag})
+        response.headers["etag"] = etag
+    return show(file)
 
 
 @router.delete("/{file_id}", dependencies=[needs("curate")], responses=responses(NotFound, Conflict))

@@ -19,12 +19,13 @@ from fastapi.testclient import TestClient
 from running_stack import ROOT, RunningStack
 from servers import Server, all_three, new_database, postgresql, s3, valkey
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from app import migrations
 from app.auth import SCOPES, create_key
 from app.db import engine_for, get_engine, writing
 from app.main import create_app
-from app.models import Lexicon, Work
+from app.models import AuditEvent, Lexicon, Work
 from app.settings import get_settings
 
 CONVERSATION = '{"messages":[{"role":"user","content":"你好"},{"role":"assistant","content":"您好"}]}\n'.encode()
@@ -70,6 +71,17 @@ def test_migrations_go_up_and_down_and_agree_with_the_models(empty_database: str
     assert _tables() == {"alembic_version"}
     migrations.upgrade()
     assert {"files", "work", "learned_filters"} <= _tables()
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE audit_events SET action = ''", "DELETE FROM audit_events", "TRUNCATE audit_events"]
+)
+def test_postgresql_refuses_to_alter_the_audit_log(empty_database: str, change: str) -> None:
+    migrations.upgrade()
+    with writing() as session:
+        session.add(AuditEvent(action="talkmill keys create"))
+    with pytest.raises(DBAPIError, match="append-only"), writing() as session:
+        session.execute(text(change))
 
 
 def test_processes_that_migrate_at_once_take_turns(empty_database: str) -> None:

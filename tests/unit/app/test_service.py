@@ -7,10 +7,13 @@ from collections.abc import Callable
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from app.auth import SCOPES
+from app.db import writing
 from app.downloads import router as signed_downloads
 from app.main import create_app
+from app.models import File
 
 Key = Callable[..., dict[str, str]]
 
@@ -152,3 +155,11 @@ def test_what_never_changes_is_sent_once(client: TestClient, key: Key) -> None:
     first = client.get(f"/v1/lexicons/{made['id']}", headers=headers)
     again = client.get(f"/v1/lexicons/{made['id']}", headers={**headers, "if-none-match": first.headers["etag"]})
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+
+    sent = {"files": {"file": ("a", b"{}")}, "data": {"purpose": "conversations"}}
+    url = f"/v1/files/{client.post('/v1/files', headers=headers, **sent).json()['id']}"  # type: ignore[arg-type]
+    assert "etag" not in client.get(url, headers=headers).headers  # its ingest is still to come
+    with writing() as session:
+        session.execute(update(File).values(status="processed"))
+    etag = client.get(url, headers=headers).headers["etag"]
+    assert client.get(url, headers={**headers, "if-none-match": etag}).status_code == 304
