@@ -5,12 +5,10 @@ emphasis (好好好) stay. Native signs find the texts that may need work, pass 
 """
 
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from operator import itemgetter
 
 import polars as pl
 from pydantic import Field
@@ -19,6 +17,7 @@ import curation.disfluencies as signs_of
 from curation.draft import Draft, Edit
 from curation.operator import PROPOSALS, OperatorConfig, Resources, operator
 from curation.smoother import Smoother, open_smoother
+from curation.smoothing.changes import make_changes
 from curation.smoothing.fillers import bare, extra_pattern, fillers
 from curation.smoothing.grammar import Change, slips
 from curation.smoothing.learned import ScoredEdit, smooth_together
@@ -205,7 +204,11 @@ def _pass(drafts: Sequence[Draft], signs: Mapping[str, Sequence[int]], rules: Ru
             edited = []
             for index, sign in mine.items():
                 draft = drafts[index]
-                if sign >> bit & 1 and (found := list(rule(draft.text))) and _apply(draft, found, code, rules.protect):
+                if (
+                    sign >> bit & 1
+                    and (found := list(rule(draft.text)))
+                    and make_changes(draft, found, code, rules.protect)
+                ):
                     edited.append(index)
             changed.update(edited)
             untold = [index for index in edited if mine[index] != signs_of.EVERY_RULE]
@@ -213,28 +216,6 @@ def _pass(drafts: Sequence[Draft], signs: Mapping[str, Sequence[int]], rules: Ru
                 texts = pl.Series([drafts[index].text for index in untold], dtype=pl.String)
                 mine.update(zip(untold, _rules_of_repetition(texts), strict=True))
     return sorted(changed)
-
-
-def _apply(draft: Draft, found: Iterable[Span | Change], code: str, protect: re.Pattern[str]) -> bool:
-    """Makes the changes; of two that overlap, what is left of the second, if it only deletes. Tells if any was made."""
-    before = draft.text
-    changes, position = [], 0
-    for start, end, new in _unprotected(found, [match.span() for match in protect.finditer(draft.text)]):
-        if end > position and (start >= position or not new):
-            changes.append((max(start, position), end, new))
-            position = end
-    draft.rewrite(changes, code)
-    return draft.text != before
-
-
-def _unprotected(found: Iterable[Span | Change], kept: list[Span]) -> list[Change]:
-    """The changes, in order, that touch none of those spans kept, which are in order and apart."""
-    free = []
-    for start, end, *replacement in sorted(found):
-        at = bisect_right(kept, start, key=itemgetter(1))
-        if at == len(kept) or kept[at][0] >= end:
-            free.append((start, end, "".join(replacement)))
-    return free
 
 
 def _is_mended(text: str, canonical: str, config: SmoothDisfluency) -> bool:
