@@ -1,5 +1,6 @@
 """The routes: scopes on every one, errors as problems, hostile input never a 500."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,27 +12,34 @@ from sqlalchemy import update
 
 from app.auth import SCOPES
 from app.db import writing
-from app.downloads import router as signed_downloads
 from app.main import create_app
 from app.models import File
 
 Key = Callable[..., dict[str, str]]
 
-WITHOUT_KEY = (signed_downloads,)
-"""Routers whose URLs are signed instead; that forged ones are refused is tested in test_versions.py."""
+WITHOUT_KEY = ("/", "/console", "/console/sign-in", "/console/language/{language}", "/downloads/{sha256}/{name}")
+"""Routes that ask for no key: the way in, and URLs that are signed instead, whose forgery is tested in test_parquet.py."""
+
+
+def _all_routes() -> list[tuple[str, APIRoute]]:
+    """(method, route) of all that the application answers, but the probes and its own description."""
+    included = [router for route in create_app().routes if (router := getattr(route, "original_router", None))]
+    routes = [route for router in included for route in router.routes if isinstance(route, APIRoute)]
+    return [(method, route) for route in routes for method in sorted(route.methods)]
 
 
 def _routes() -> list[tuple[str, str, str]]:
-    """(method, path, scope) of every route, from the application itself."""
-    included = [router for route in create_app().routes if (router := getattr(route, "original_router", None))]
-    keyed = [router for router in included if router not in WITHOUT_KEY]
-    assert len(keyed) == len(included) - len(WITHOUT_KEY)
-    routes = [route for router in keyed for route in router.routes if isinstance(route, APIRoute)]
+    """(method, path, scope) of every route of the API, from the application itself."""
     return [
         (method, route.path, next((s for call in route.dependencies for s in getattr(call, "scopes", ())), ""))
-        for route in routes
-        for method in sorted(route.methods)
+        for method, route in _all_routes()
+        if route.path.startswith("/v1/")
     ]
+
+
+def _named(path: str) -> str:
+    """The path with something in place of every parameter."""
+    return re.sub(r"\{(\w+)(:path)?\}", "x", path)
 
 
 def test_every_route_names_its_scope() -> None:
@@ -42,15 +50,23 @@ def test_every_route_names_its_scope() -> None:
 
 def test_no_route_lets_anyone_in_without_its_scope(client: TestClient, key: Key) -> None:
     for method, path, scope in _routes():
-        url = path.replace("{conversation_id:path}", "c").replace("{name:path}", "n")
-        for name in ("file", "dataset", "version", "lexicon", "job", "key"):
-            url = url.replace(f"{{{name}_id}}", "x")
+        url = _named(path)
         others = key(*(SCOPES - {scope}))
         assert client.request(method, url).status_code == 401, (method, path)
         assert client.request(method, url, headers={"Authorization": "Bearer tm_wrong"}).status_code == 401
         answer = client.request(method, url, headers=others)
         assert answer.status_code == 403, (method, path)
         assert scope in answer.json()["detail"]
+
+
+def test_no_page_opens_without_a_session(client: TestClient, key: Key) -> None:
+    pages = [(method, route.path) for method, route in _all_routes() if not route.path.startswith("/v1/")]
+    asked = [(method, path) for method, path in pages if path not in WITHOUT_KEY]
+    assert len(asked) > 20
+    for method, path in asked:
+        for headers in ({}, key(*SCOPES), {"Cookie": "talkmill_session=key-" + "0" * 24 + ".9999999999." + "0" * 97}):
+            answer = client.request(method, _named(path), headers=headers, follow_redirects=False)
+            assert (answer.status_code, answer.headers["location"][:16]) == (303, "/console/sign-in"), (method, path)
 
 
 def test_an_error_is_a_problem_with_the_openai_member(client: TestClient, key: Key) -> None:
