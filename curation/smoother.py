@@ -1,4 +1,4 @@
-"""The smoother: what spoken text is left out when it is written down, learned from pairs of both.
+"""The smoother: what is left out of spoken text, and written otherwise, when it is written down; learned from pairs.
 
 A network gives each character the odds of being left out. It decides together with the rules of `smooth_disfluency`:
 
@@ -8,6 +8,7 @@ A network gives each character the odds of being left out. It decides together w
   the network is sure it overrules them, and where it is not they decide.
 - In all others only what looks like a slip may go: an empty word, or the beginning of what is said right after it.
   Where such a text asks or answers, the network must be all but certain, since in dialogues most turns are fluent.
+- In texts of its kind it also writes words, and marks at the end, as the pairs always do (`smoother_spelling`).
 - What is doubled on purpose (天天, 看看), names and numbers go only where the rules say so.
 
 An artefact is a folder of arrays and `smoother.json`; its digest is over all, without times or places.
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from curation.artefacts import Kind
 from curation.draft import Edit
 from curation.smoother_likeness import strange_marks
+from curation.smoother_spelling import NOTHING, Spelling
 
 if TYPE_CHECKING:
     from curation.smoother_fitting import Learned
@@ -69,8 +71,9 @@ class SmootherRef:
 class Smoother:
     """A trained smoother, opened."""
 
-    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], spelling: Spelling = NOTHING) -> None:
         self._arrays = arrays
+        self.spelling = spelling
         self._strange = strange_marks(arrays["marks"])
 
     @classmethod
@@ -80,8 +83,8 @@ class Smoother:
         Raises:
             CurationError: it is not one, is damaged, or is of another version of Talkmill.
         """
-        _, arrays = KIND.load(folder)
-        return cls({name: arrays[f"{name}.npy"] for name in ARRAYS})
+        described, arrays = KIND.load(folder)
+        return cls({name: arrays[f"{name}.npy"] for name in ARRAYS}, Spelling(**described["spelling"]))
 
     def logits(self, texts: Sequence[str], votes: Sequence[Votes]) -> list[Logits]:
         """Of each character of each text the logit of leaving it out, given what the rules say of it; the same whatever

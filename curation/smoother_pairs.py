@@ -108,6 +108,12 @@ def split_off(pairs: Sequence[Pair], holdout: float) -> tuple[list[Pair], list[P
 
 def left_out(pair: Pair) -> npt.NDArray[np.bool_]:
     """Which characters of the spoken text the written one leaves out."""
+    gone: npt.NDArray[np.bool_] = aligned(pair) < 0
+    return gone
+
+
+def aligned(pair: Pair) -> npt.NDArray[np.int64]:
+    """Of each character of the spoken text, which one of the written text stands for it; -1 where none does."""
     return _aligned(_points(pair.spoken), _points(pair.written))
 
 
@@ -186,7 +192,7 @@ def _points(text: str) -> npt.NDArray[np.uint32]:
 
 
 @compiled
-def _aligned(spoken: npt.NDArray[np.uint32], written: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+def _aligned(spoken: npt.NDArray[np.uint32], written: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
     """Dynamic programming from the end; in the second table the character before was left out."""
     n, m = len(spoken), len(written)
     cost = np.full((n + 1, m + 1, 2), 1e9)
@@ -208,13 +214,13 @@ def _aligned(spoken: npt.NDArray[np.uint32], written: npt.NDArray[np.uint32]) ->
                 if j < m and cost[i, j + 1, 0] + ADDED < best - 1e-9:
                     best, chosen = cost[i, j + 1, 0] + ADDED, 3
                 cost[i, j, after], step[i, j, after] = best, chosen
-    mask = np.zeros(n, dtype=np.bool_)
+    places = np.full(n, -1, dtype=np.int64)
     i, j, after = 0, 0, 0
     while i < n or j < m:
         chosen = step[i, j, after]
         after = 1 if chosen == 1 else 0
-        if chosen == 1:
-            mask[i] = True
+        if chosen == 2:
+            places[i] = j
         i += chosen != 3
         j += chosen != 1
-    return mask
+    return places

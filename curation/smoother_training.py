@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from curation.operators.smooth_disfluency import SmoothDisfluency, smooth_texts
 from curation.smoother import ARRAYS, KIND, Smoother, arrays_of, votes_of
 from curation.smoother_likeness import shares
 from curation.smoother_metrics import measure
-from curation.smoother_pairs import MIN_PAIRS, Pair, examples, read_pairs, split_off
+from curation.smoother_pairs import MIN_PAIRS, Pair, aligned, examples, read_pairs, split_off
+from curation.smoother_spelling import learn_spelling
 
 READINGS = 200_000
 """By default examples are passed over until so many were read, but within EPOCHS."""
@@ -56,9 +58,13 @@ def train_smoother(
     tell("read", len(pairs), len(pairs))
     train, held = split_off(pairs, holdout)
     arrays = _learned(train, settings, tell)
+    spelling = learn_spelling(
+        [(pair.spoken, pair.written) for pair in train], [aligned(pair).tolist() for pair in train]
+    )
     tell("measure", 0, 1)
-    metrics = _measured(Smoother(arrays), held)
+    metrics = _measured(Smoother(arrays, spelling), held)
     described = {
+        "spelling": asdict(spelling),
         "hyperparameters": settings.model_dump(),
         "holdout": holdout,
         "pairs_sha256": _sha256(pairs),

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from curation.draft import Edit
 from curation.smoother import CERTAIN, Logits, Smoother, decide, decide_freely, runs, votes_of
+from curation.smoother_spelling import SHARE
 from curation.smoothing.doubles import meant
 from curation.smoothing.words import Vocabulary
 
@@ -53,7 +54,7 @@ def smooth_together(
         row: [
             edit
             for edit in _together(
-                text, ruled.get(row, ()), mine > 0, odds, protect, like=smoother.was_taught_such(text)
+                text, ruled.get(row, ()), mine > 0, odds, protect, smoother if smoother.was_taught_such(text) else None
             )
             if edit[4] is None or edit[3] in wanted
         ]
@@ -62,24 +63,30 @@ def smooth_together(
 
 
 def _together(
-    text: str, ruled: Sequence[Edit], voted: Mask, odds: Logits, protect: re.Pattern[str], *, like: bool
+    text: str, ruled: Sequence[Edit], voted: Mask, odds: Logits, protect: re.Pattern[str], teacher: Smoother | None
 ) -> list[ScoredEdit]:
-    """The edits of a text; `like`: it is of the kind that the smoother was taught with."""
-    held = np.zeros(len(text), dtype=bool)
+    """The edits of a text; `teacher`: the smoother, where the text is of the kind that it was taught with."""
+    kept = np.zeros(len(text), dtype=bool)
     fixed: list[ScoredEdit] = []
     for start, end, new, code in ruled:
         if new:
             fixed.append((start, end, new, code, None))
-            held[start:end] = True
-    for pattern in (protect, NOT_SPEECH):
-        for match in pattern.finditer(text):
-            held[match.start() : match.end()] = True
-    if like:
-        gone = _freely(text, voted, odds, held)
-    else:
+            kept[start:end] = True
+    for match in protect.finditer(text):
+        kept[match.start() : match.end()] = True
+    held = kept.copy()
+    for match in NOT_SPEECH.finditer(text):
+        held[match.start() : match.end()] = True
+    if teacher is None:
         gone = _with_care(text, voted, odds, held, spoken=any(code != "grammar" for *_, code in ruled))
+    else:
+        gone = _freely(text, voted, odds, held)
     if not re.search(r"\w", "".join(character for character, goes in zip(text, gone, strict=True) if not goes)):
         gone = voted  # something was said
+    if teacher is not None:
+        for start, end, new, code in teacher.spelling.edits(text):
+            if not (gone | kept)[start:end].any():
+                fixed.append((start, end, new, code, SHARE))
     codes = {start: code for start, _, new, code in ruled if not new}
     found = [
         (start, end, "", codes.get(start) or _code(text, start, end), _score(odds[start:end], voted[start:end]))
