@@ -129,7 +129,9 @@ def _halve_micro_batch(run: Patient) -> dict[str, Any]:
     in_a_step = -(
         -Schedule.of(run.config, run.vectors.num_rows).full_rows // (int(run.config.run.nproc) * run.config.run.nnodes)
     )
-    rows = min(micro_tokens(run.run_dir, run.config) // least, in_a_step)
+    rows = micro_tokens(run.run_dir, run.config) // least
+    if run.config.batch.by == "tokens":  # else a step has more rows than conversations, who knows how many
+        rows = min(rows, in_a_step)
     if rows < 2:
         reason = (
             f"out of memory with one row of {least} tokens a micro-batch: shorten data.max_source_length or "

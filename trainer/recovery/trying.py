@@ -38,7 +38,8 @@ class Rows:
         self._detours = read_detours(run_dir)
         self._micro_tokens = micro_tokens(run_dir, self._config)
         self._task = task
-        self._tensors: dict[tuple[str, int], Tensors] = {}
+        self._tensors: dict[tuple[str, int], list[Tensors]] = {}
+        """One for each row, but for a whole conversation, which takes as many packed ones as it needs."""
         self._device = torch.device("cpu")
         objective = objective_of(self._config)
         whole = build(self._config, load_structure(self._config, chat), chat)
@@ -72,27 +73,32 @@ class Rows:
         return [row for row in dict.fromkeys(self._taken(far, far + 2 * count)) if row[:2] not in suspects][:count]
 
     def samples(self, row: Suspect) -> list[Suspect]:
-        """A row's samples, by their places in the row as it was packed."""
+        """A row's samples, by their places in the row as it was packed; none of a conversation, which goes whole."""
         segment, place, _ = row
+        if self._vectors.packs_steps is not None:
+            return []
         out = self._detours.samples_out(segment, place, self._task.learned)
-        count = len(_starts(self._tensors[segment, place]))
+        count = len(_starts(self._tensors[segment, place][0]))
         return [(segment, place, index) for index in range(count + len(out)) if index not in out]
 
     def attempt(self, suspect: Suspect, control: bool) -> Trial:
         """Loss per target token, and the norm of its gradient; an exception is the trial's error."""
         segment, place, sample = suspect
-        tensors = self._tensors[segment, place]
+        parts = self._tensors[segment, place]
         if sample is not None:
             index = [s for _, _, s in self.samples((segment, place, None))].index(sample)
-            tensors = _slice(tensors, index)
-        targets = int((tensors[2] != -100).sum())
+            parts = [_slice(parts[0], index)]
+        targets = sum(int((labels != -100).sum()) for _, _, labels in parts)
         if targets == 0:
             return Trial(suspect, control, None, None)
         try:
-            loss = self._model(*(tensor.to(self._device) for tensor in tensors)).sum() / targets
-            loss.backward()
+            loss = 0.0
+            for tensors in parts:
+                of_part = self._model(*(tensor.to(self._device) for tensor in tensors)).sum() / targets
+                of_part.backward()
+                loss += float(of_part.detach())
             norm = full(torch.nn.utils.clip_grad_norm_(self._model.parameters(), math.inf)).item()
-            return Trial(suspect, control, float(loss.detach()), norm)
+            return Trial(suspect, control, loss, norm)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
             return Trial(suspect, control, None, None, sentence(error))
         finally:
@@ -107,7 +113,7 @@ class Rows:
         taken: list[Suspect] = []
         for batch in stream:
             address = batch.addresses[0][0]
-            self._tensors[address] = batch.micro_batches[0]
+            self._tensors[address] = batch.micro_batches
             taken.append((*address, None))
         return taken
 
