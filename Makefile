@@ -50,8 +50,8 @@ chaos: setup-test  ## every fault on every backend; options in ARGS, such as `AR
 chaos-training: setup-test  ## runs of the trainer harmed in every way; options in ARGS, such as `ARGS='--only NaN'`
 	PYTHONPATH=tests $(BIN)/python -m chaos.trainer $(ARGS)
 
-test-long: setup-test  ## what is too long for every run: the laws and the API at length, all of chaos
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/laws tests/integration/test_openapi.py
+test-long: setup-test  ## what is too long for every run: the laws, the API and experiments at length, all of chaos
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/laws tests/integration/test_openapi.py tests/integration/test_experiments.py
 	$(MAKE) chaos
 	$(MAKE) chaos-training
 
