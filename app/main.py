@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import errors, once
+from app import described, errors, once
 from app.audit.routes import router as audit
 from app.auth import authenticate
 from app.console.routes import install as install_console
@@ -68,8 +68,11 @@ def create_app() -> FastAPI:
         version=version("talkmill"),
         description="Curates business dialogues into immutable, explained dataset versions and fine-tunes on them.",
         lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     errors.install(app)
+    described.install(app)
     app.add_exception_handler(once.Replayed, lambda _, error: once.replay(error))
     app.add_middleware(BodyDeadline)
     app.middleware("http")(_identify)

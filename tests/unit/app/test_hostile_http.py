@@ -1,6 +1,9 @@
 """What no client of good will sends, over a real socket: it is refused, costs nothing, and the service goes on."""
 
+import base64
+import hashlib
 import json
+import re
 import socket
 import threading
 import time
@@ -103,6 +106,18 @@ def test_many_slow_ones_do_not_keep_others_out(port: int, bearer: str) -> None:
     finally:
         for connection in slow:
             connection.close()
+
+
+def test_the_page_of_the_api_takes_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    for address in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert client.get(address).status_code == 200, address
+    (script,) = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'self' 'sha256-{digest}';" in page.headers["content-security-policy"]
+    assert client.get("/redoc").status_code == 404
 
 
 def test_strangers_are_told_before_their_body_is_read(port: int) -> None:
