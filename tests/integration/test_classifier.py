@@ -105,16 +105,15 @@ def _training(stack: RunningStack) -> psutil.Process:
 
 def test_a_worker_killed_in_a_training_changes_nothing(tmp_path: Path) -> None:
     stack = RunningStack(tmp_path / "stack", env={"TALKMILL_LEASE_S": "3"})
-    long = {"epoch": 40, "bucket": 200_000, "dim": 100}
-    made = _classifier(stack, _uploaded(stack, "labels.jsonl", _jsonl(_records(400))), hyperparameters=long)
-    child = _training(stack)
+    made = _classifier(stack, _uploaded(stack, "labels.jsonl", _jsonl(_records())))
+    child = _training(stack)  # seen while it still loads: a second and more before it could end
     worker = child.parent()
     assert worker is not None
     os.kill(worker.pid, signal.SIGKILL)
     assert psutil.wait_procs([child], timeout=10)[1] == [], "the training goes with its worker"
     found = stack.ended(f"/classifiers/{made}", 300)
     assert found["status"] == "succeeded", found["error"]
-    assert found["digest"] == train_classifier(_records(400), tmp_path / "here", hyperparameters=long)["digest"]
+    assert found["digest"] == train_classifier(_records(), tmp_path / "here", hyperparameters=SMALL)["digest"]
     assert stack.stop() == []
 
 
