@@ -41,6 +41,8 @@ def report(lease: Lease) -> None:
     if not scored:
         raise CannotBeDoneError("no run could be scored: " + "; ".join(sorted({run.error or "" for run, _ in runs})))
     sets = _sets(experiment, scored)
+    if empty := [one.name for one in sets if one.targets.is_empty()]:
+        raise CannotBeDoneError(f"no reply of {', '.join(empty)} is one that every run could be scored on")
     arms = _arms(scored)
     pairs = _pairs(arms, facts)
     by = experiment.request["evaluation"]["by"]

@@ -5,6 +5,8 @@ from typing import Any
 
 ENOUGH_SEEDS = 3
 """From so many on a sentence speaks of settings, not of runs."""
+FEW_CONVERSATIONS = 30
+"""Drawn anew, fewer do not say how different conversations can be."""
 MIN_REPLIES = 100
 """Fewer generated ones are too few to tell models apart."""
 LANGUAGES = {"zh": "Chinese", "en": "non-Chinese"}
@@ -17,6 +19,8 @@ def conclude(report: dict[str, Any]) -> list[str]:
     for one in report["sets"]:
         where = f" of the {one['name']} set" if len(report["sets"]) > 1 else ""
         sentences += _of_lengths(one, where)
+        if one["conversations"] < FEW_CONVERSATIONS:
+            sentences.append(f"{one['conversations']} held-out conversations{where} are few: intervals are rough.")
         for pair in one["comparisons"]:
             sentences += _of_pair(pair, one, unit, where)
     if any(one["comparisons"] for one in report["sets"]):

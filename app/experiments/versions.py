@@ -54,6 +54,9 @@ class ExperimentVersions:
             Unprocessable: it cannot be learned, or the point's recipe cannot work; `param` names where.
         """
         base = self._version(training_file, "training_file")
+        if base is self.validation:
+            detail = "evaluation.file: what is compared on is not learned, so nothing would be left of training_file"
+            raise Unprocessable(detail, param="evaluation.file")
         if not point.of_recipe:
             self._add_set(self._name_of(point), self.validation or base)
             return base

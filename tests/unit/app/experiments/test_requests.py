@@ -170,6 +170,14 @@ def test_a_wrong_request_names_its_field(ask: Callable[..., Any], body: Any, par
     assert refused.json()["error"]["param"] == param
 
 
+def test_what_is_learned_is_not_compared_on(ask: Callable[..., Any], version: dict[str, Any]) -> None:
+    refused = ask({"seed": [1, 2]}, evaluation={"file": version["id"]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "evaluation.file")
+    made = ask({"seed": [1, 2]}, evaluation={"file": version["file"]})
+    assert made.status_code == 202, made.text
+    assert len({job.validation_version_id for job in _jobs(made.json()["id"])}) == 1
+
+
 def test_nothing_is_left_of_a_refused_one(ask: Callable[..., Any], http: TestClient) -> None:
     before = len(http.get("/v1/fine_tuning/jobs", params={"limit": 1000}).json()["data"])
     assert ask({"trainer.data.max_source_length": [64, 3]}).status_code == 422
