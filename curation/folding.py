@@ -39,6 +39,18 @@ class Spellings(Protocol):
     def ignore_letter_style(self) -> bool: ...
 
 
+def numbers(end: int) -> npt.NDArray[np.int64]:
+    """The numbers from 0 to `end`, exclusive; not to be written to."""
+    return _numbers(1 << end.bit_length())[:end]
+
+
+@lru_cache(maxsize=1)
+def _numbers(end: int) -> npt.NDArray[np.int64]:
+    made = np.arange(end)
+    made.flags.writeable = False
+    return made
+
+
 class CharacterMap:
     """What each character becomes: nearly always one, but any number of others; each is asked about once."""
 
@@ -50,7 +62,7 @@ class CharacterMap:
 
     def symbols(self, points: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """The symbols of code points, and which of the points each is of."""
-        codes, places = self._codes[points], np.arange(len(points))
+        codes, places = self._codes[points], numbers(len(points))
         highest = codes.max(initial=0)
         if highest == UNMET:
             for code in np.unique(points[codes == UNMET]).tolist():

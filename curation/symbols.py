@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.folding import Folding
+from curation.folding import Folding, numbers
 from curation.text_blocks import Block
 
 Codes = npt.NDArray[np.uint32]
@@ -91,7 +91,9 @@ class Reader:
             codes, places, breaks = codes[kept], places[kept], np.searchsorted(kept, breaks)
         if not self.ignore_repeat:
             texts = np.concatenate([[0], breaks + 1, [len(codes) + 1]])
-            return Symbols(codes, places, places + 1, None, apart, texts)
+            is_each = len(places) == len(block.text)
+            ends = numbers(len(places) + 1)[1:] if is_each else places + 1
+            return Symbols(codes, places, ends, None, apart, texts)
         broken = np.zeros(len(codes), dtype=bool)
         broken[breaks] = True
         first = np.ones(len(codes), dtype=bool)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from ahocorasick_rs import AhoCorasick, MatchKind
 
+from curation.compiled import pays
 from curation.symbols import Codes, Places, decoded
 
 DEPTH = 16
@@ -26,6 +27,8 @@ TABLE_PER_KEY = 4
 NODES = 1 << 21
 """Nodes are numbered from here on, beyond all code points: a key is a pair of symbols, or a node and a symbol."""
 NOWHERE = -1
+FIRST, SECOND = 0x9E3779B1, 0x85EBCA6B
+"""What two numbers are multiplied by to make one of them, of which the first bits are the best."""
 FREE = np.uint64(2**64 - 1)
 
 Keys = npt.NDArray[np.uint64]
@@ -65,11 +68,7 @@ class Trie:
     def _found(self, codes: Codes) -> Iterator[tuple[Places, Places, Places]]:
         single = self._single.of(codes)
         yield *single, single[1] + 1
-        mixed = _mixed(codes[:-1], codes[1:])
-        places = np.flatnonzero(self._begun.passes(mixed))
-        mixed = mixed[places]
-        third = codes[np.minimum(places + 2, len(codes) - 1)]
-        places = places[self._pairs.passes(mixed) | self._triples.passes(_mixed(mixed, third))]
+        places = self._beginnings(codes)
         nodes = self._table.of(_pairs(codes[places], codes[places + 1]))
         for depth in range(2, DEPTH + 1):
             known = nodes != NOWHERE
@@ -83,6 +82,18 @@ class Trie:
                 places, nodes = places[going_on], nodes[going_on]
                 nodes = self._table.of(_pairs(nodes + NODES, codes[places + depth]))
         yield self._long_ones(codes, places[np.isin(nodes, self._long_ends)])
+
+    def _beginnings(self, codes: Codes) -> Places:
+        """Places where a word of several symbols may begin, in order."""
+        if pays(codes.nbytes):
+            from curation.word_kernels import find_beginnings
+
+            return find_beginnings(codes, (FIRST, SECOND), self._begun.bits, self._pairs.bits, self._triples.bits)
+        mixed = _mixed(codes[:-1], codes[1:])
+        places = np.flatnonzero(self._begun.passes(mixed))
+        mixed = mixed[places]
+        third = codes[np.minimum(places + 2, len(codes) - 1)]
+        return places[self._pairs.passes(mixed) | self._triples.passes(_mixed(mixed, third))]
 
     def _long_ones(self, codes: Codes, places: Places) -> tuple[Places, Places, Places]:
         """The words longer than DEPTH, all of which begin at some of the places, which are in order."""
@@ -105,12 +116,19 @@ class _Sieve:
         known = np.unique(numbers)
         size = min(LARGEST_SIEVE, max(SMALLEST_SIEVE, 1 << (SIEVE_PER_NUMBER * len(known)).bit_length()))
         self._shift = np.uint32(32 - (size.bit_length() - 1))
-        self._passes = np.zeros(size, dtype=bool)
-        self._passes[known >> self._shift] = True
+        passes = np.zeros(size, dtype=bool)
+        passes[known >> self._shift] = True
+        self._bits = np.packbits(passes, bitorder="little")
+
+    @property
+    def bits(self) -> tuple[npt.NDArray[np.uint8], int]:
+        """A bit for each number, by the first bits of it, and how far it is shifted for that."""
+        return self._bits, int(self._shift)
 
     def passes(self, numbers: Codes) -> npt.NDArray[np.bool_]:
         """For each number whether it may be one of them."""
-        found: npt.NDArray[np.bool_] = self._passes[numbers >> self._shift]
+        places = numbers >> self._shift
+        found: npt.NDArray[np.bool_] = (self._bits[places >> np.uint32(3)] >> (places & np.uint32(7)) & 1) > 0
         return found
 
 
@@ -199,4 +217,4 @@ def _pairs(first: npt.NDArray[np.integer], second: npt.NDArray[np.integer]) -> K
 
 def _mixed(first: Codes, second: Codes) -> Codes:
     """A number of two symbols, or of such a number and a symbol; its first bits are the best."""
-    return first * np.uint32(0x9E3779B1) + second * np.uint32(0x85EBCA6B)
+    return first * np.uint32(FIRST) + second * np.uint32(SECOND)

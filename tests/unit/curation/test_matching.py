@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.quality.matching import answer
-from curation import text_blocks, word_trie
+from curation import compiled, text_blocks, word_trie
 from curation.folding import Folding
 from curation.matching import Matcher, MatchOptions, mask_matches
 from curation.operator import Lexicon
@@ -97,11 +97,19 @@ SPELT = st.fixed_dictionaries(
     options=SPELT,
     block=st.sampled_from([8, 1 << 18]),
     sizes=st.sampled_from([(16, 1 << 16), (2, 1 << 16), (2, 1), (3, 5)]),
+    worthwhile_bytes=st.sampled_from([0, 1 << 40]),
 )
 def test_many_texts_are_searched_as_one_by_one_and_word_by_word(
-    pieces: list[str], words: list[str], allow: list[str], options: dict[str, Any], block: int, sizes: tuple[int, int]
+    pieces: list[str],
+    words: list[str],
+    allow: list[str],
+    options: dict[str, Any],
+    block: int,
+    sizes: tuple[int, int],
+    worthwhile_bytes: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "WORTHWHILE_BYTES", worthwhile_bytes)
         patch.setattr(text_blocks, "BLOCK_CHARS", block)
         patch.setattr(word_trie, "DEPTH", sizes[0])
         patch.setattr(word_trie, "STRETCH", sizes[1])
