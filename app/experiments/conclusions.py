@@ -7,6 +7,8 @@ ENOUGH_SEEDS = 3
 """From so many on a sentence speaks of settings, not of runs."""
 FEW_CONVERSATIONS = 30
 """Drawn anew, fewer do not say how different conversations can be."""
+ROUNDED = 0.01
+"""A smaller difference is told with more digits."""
 MIN_REPLIES = 100
 """Fewer generated ones are too few to tell models apart."""
 LANGUAGES = {"zh": "Chinese", "en": "non-Chinese"}
@@ -113,8 +115,13 @@ def _of_people(report: dict[str, Any]) -> list[str]:
 
 
 def _nats(found: dict[str, Any], unit: str) -> str:
-    low, high = found["interval"]
-    return f"{signed(found['difference'])} nats a {unit} ({signed(low)} to {signed(high)})"
+    digits = 3 if abs(found["difference"]) >= ROUNDED else 5
+    low, high = (signed(value, digits) for value in found["interval"])
+    told = f"{signed(found['difference'], digits)} nats a {unit} ({low} to {high}"
+    if found["seeds"] < ENOUGH_SEEDS:
+        return f"{told})"
+    low, high = (signed(value, digits) for value in found["interval_over_seeds"])
+    return f"{told} over conversations, {low} to {high} over {found['seeds']} seeds)"
 
 
 def signed(value: float, digits: int = 3) -> str:

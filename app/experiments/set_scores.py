@@ -105,7 +105,7 @@ class SetScores:
         said = self.rows.select("row", "conversation_id", "messages")
         found: pl.DataFrame | None = None
         for run in self.runs:
-            for length in sorted(run.replies["source_length"].unique()):
+            for length in sorted(run.losses["source_length"].unique()):
                 name = run.column(length)
                 mine = run.replies.filter(pl.col("source_length") == length).select(*KEY, generated=pl.col("generated"))
                 mine = mine.rename({"generated": name})
