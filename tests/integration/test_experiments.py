@@ -31,7 +31,7 @@ TRAINER = {
 }  # fmt: skip
 
 
-def dialogue(number: int, filler: int, controls: bool) -> dict[str, Any]:
+def dialogue(number: int, filler: int, *, controls: bool = False, spoken: str = "") -> dict[str, Any]:
     """Three turns of `filler` signs; the code that is asked for fills the first one, or the last one of a control."""
     rng = random.Random(number)
     code, is_control = rng.choice(CODES), controls or number % 2 == 1
@@ -39,7 +39,7 @@ def dialogue(number: int, filler: int, controls: bool) -> dict[str, Any]:
     said[-1 if is_control else 0] = " ".join(code * filler)
     messages = []
     for place, text in enumerate(said):
-        messages.append({"role": "user", "content": text})
+        messages.append({"role": "user", "content": f"{spoken}{text}"})
         is_last = place == len(said) - 1
         messages.append(
             {"role": "assistant", "content": code if is_last else "好", **({} if is_last else {"weight": 0})}
@@ -54,10 +54,8 @@ def http(tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def version_of(http: TestClient, count: int, filler: int, *, controls: bool = False) -> str:
-    lines = "".join(
-        json.dumps(dialogue(number, filler, controls), ensure_ascii=False) + "\n" for number in range(count)
-    )
+def version_of(http: TestClient, count: int, filler: int, **kind: Any) -> str:
+    lines = "".join(json.dumps(dialogue(number, filler, **kind), ensure_ascii=False) + "\n" for number in range(count))
     file = http.post("/v1/files", files={"file": ("made.jsonl", lines)}, data={"purpose": "conversations"}).json()
     dataset = http.post("/v1/datasets", json={"name": "made"}).json()
     recipe = {"operators": [{"kind": "structure_dialogue"}, {"kind": "tag_users"}]}
@@ -91,19 +89,24 @@ def lengths(version: str, **evaluation: Any) -> dict[str, Any]:
 
 
 def read(http: TestClient, experiment: dict[str, Any]) -> dict[str, Any]:
-    """The report of an experiment that succeeded, all of whose runs learned the same replies in as many steps."""
+    """The report of an experiment all of whose runs succeeded."""
     assert experiment["status"] == "succeeded", experiment
     assert {one["status"] for one in experiment["runs"]} == {"succeeded"}
     report: dict[str, Any] = http.get(f"/v1/experiments/{experiment['id']}/report").json()
+    return report
+
+
+def check_equal(report: dict[str, Any]) -> None:
+    """All runs of equal epochs learned as many tokens of replies in as many steps."""
     of_epochs = [run for run in report["runs"] if run["budget"] == "epochs"]
     assert len({(run["steps"], run["target_tokens"]) for run in of_epochs}) == 1
-    return report
 
 
 def test_a_longer_history_wins_where_the_answer_lies_early(http: TestClient) -> None:
     version = version_of(http, 300, 16)
     ended = run(http, lengths(version, bleu_samples=40, review_samples=6, by=["gender"]))
     report = read(http, ended)
+    check_equal(report)
     short, long = report["runs"]
     assert short["tokens"] < long["tokens"]
     (one,) = report["sets"]
@@ -160,6 +163,7 @@ def test_512_against_1024_tokens(http: TestClient) -> None:
     body = lengths(version, bleu_samples=40, by=["gender"], equal_tokens=True)
     body["grid"] = {"trainer.data.max_source_length": [512, 1024]}
     report = read(http, run(http, body))
+    check_equal(report)
     (one,) = report["sets"]
     equal_epochs, equal_tokens = one["comparisons"]
     assert equal_epochs["loss"]["interval"][1] < -0.3
@@ -182,14 +186,18 @@ def test_an_answer_in_the_last_300_tokens_needs_no_longer_history(http: TestClie
 @AT_LENGTH
 def test_what_curation_is_worth(http: TestClient) -> None:
     """Two versions are made and learned, and scored on the raw turns and on what each recipe makes of them."""
-    version = version_of(http, 120, 8)
-    trainer = {**TRAINER, "data": {"max_source_length": 128, "max_target_length": 16}}
+    version = version_of(http, 120, 8, spoken="嗯嗯，那个，我我我想说")
+    trainer = {
+        **TRAINER,
+        "data": {"max_source_length": 192, "max_target_length": 16},
+        "run": {**TRAINER["run"], "max_steps": 40},
+    }
     job = {"model": "scratch:tiny", "training_file": version, "seed": 3, "trainer": trainer}
-    grid = {"recipe.operators.normalize_text": [True, False]}
+    grid = {"recipe.operators.smooth_disfluency": [True, False]}
     body = {"name": "worth", "job": job, "grid": grid, "evaluation": {"holdout": 0.2, "bleu_samples": 10}}
     experiment = run(http, body)
     report = read(http, experiment)
-    assert [one["name"] for one in report["sets"]] == ["raw", "normalize_text on", "normalize_text off"]
+    assert [one["name"] for one in report["sets"]] == ["raw", "smooth_disfluency on", "smooth_disfluency off"]
     assert len({run["version"] for run in report["runs"]}) == 2
     assert len({one["conversations"] for one in report["sets"]}) == 1, "the same held-out conversations"
     assert report["unit"] == "character", "tokenizers from scratch are of their versions"
