@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from app import cli_curation, cli_smoother
+from app import cli_curation, cli_filters
 
 
 def fail(message: str) -> NoReturn:
@@ -243,8 +243,8 @@ def _use_data_folder(data_dir: Path | None) -> None:
 
 
 main.add_command(cli_curation.curate)
-main.add_command(cli_curation.classifier)
-main.add_command(cli_smoother.smoother)
+main.add_command(cli_filters.classifier)
+main.add_command(cli_filters.smoother)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

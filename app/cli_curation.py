@@ -1,13 +1,12 @@
-"""The commands `talkmill curate` and `talkmill classifier`: curation without a server."""
+"""The command `talkmill curate`: curation without a server; and what commands have in common."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -58,7 +57,7 @@ def curate(
         from curation.command import curate as curate_files  # while the other processes load it too
 
         wanted = _read_recipe(recipe)
-        maps = {"speakers": _json_map("--speakers", speakers), "columns": _json_map("--columns", columns)}
+        maps = {"speakers": json_map("--speakers", speakers), "columns": json_map("--columns", columns)}
         _claim(out, force=force)
         reading = shown.add_task("read", total=len(inputs))
         curating = shown.add_task("curate", total=None)
@@ -81,73 +80,6 @@ def curate(
         f"{counts['conversations_dropped']} dropped; digest {manifest['digest']}; see {out}",
         err=True,
     )
-
-
-@click.group()
-def classifier() -> None:
-    """Filters learned from labelled texts."""
-
-
-@classifier.command()
-@click.argument("labels", type=FILE)
-@click.option("--out", required=True, type=FOLDER, help="Folder for the classifier; new or empty.")
-@click.option("--holdout", default=0.1, show_default=True, help="Share of the texts kept back to measure on.")
-@click.option("--columns", help='JSON map of the file\'s column names to ours: {"句子":"text"}.')
-@click.option("--epoch", type=int, help="Passes over the texts [8, more where the texts are few].")
-@click.option("--lr", type=float, help="Learning rate [0.6].")
-@click.option("--dim", type=int, help="Size of the vectors [16].")
-@click.option("--word-ngrams", type=int, help="Longest n-gram of characters (Chinese) or words [4].")
-@click.option("--char-ngrams", type=int, help="Longest n-gram inside a word, from 3; 0 for none [4].")
-@click.option("--min-count", type=int, help="N-grams in fewer texts are left out [2].")
-@click.option("--bucket", type=int, help="Most n-grams; the rarest are left out [500000].")
-@click.option("--loss", help="softmax, or ova for scores that do not add up to one [softmax].")
-@click.option("--balance/--no-balance", default=None, help="Repeat texts of rare labels [balance].")
-def train(labels: Path, out: Path, holdout: float, columns: str | None, **settings: Any) -> None:
-    """Train on LABELS: texts with a label each, as JSONL, JSON, CSV or Parquet."""
-    from curation.classifier_training import labelled_texts, train_classifier
-
-    given = {name: value for name, value in settings.items() if value is not None}
-    with told_in_one_line(), bars() as shown, ingested(labels, columns) as (segments, quarantined):
-        tasks = {stage: shown.add_task(stage, total=None, start=False) for stage in ("read", "train", "measure")}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            shown.start_task(tasks[stage])
-            shown.update(tasks[stage], completed=done, total=total or None)
-
-        described = train_classifier(
-            labelled_texts(segments), out, holdout=holdout, hyperparameters=given, on_progress=tell
-        )
-    _show(described["metrics"], quarantined)
-    click.echo(f"{described['digest']}; see {out}", err=True)
-
-
-@classifier.command()
-@click.argument("folder", type=FOLDER)
-@click.argument("labels", type=FILE)
-@click.option("--columns", help='JSON map of the file\'s column names to ours: {"句子":"text"}.')
-def evaluate(folder: Path, labels: Path, columns: str | None) -> None:
-    """Measure the classifier in FOLDER on LABELS that it was not trained on; prints JSON."""
-    import orjson
-
-    from curation.classifier import evaluate as measured
-    from curation.classifier_training import labelled_texts
-
-    with told_in_one_line(), ingested(labels, columns) as (segments, quarantined):
-        metrics = measured(folder, labelled_texts(segments))
-    shown = orjson.dumps({**metrics, "quarantined": quarantined}, option=orjson.OPT_INDENT_2)
-    click.echo(shown.decode())
-
-
-@contextmanager
-def ingested(path: Path, columns: str | None, purpose: str = "labels") -> Iterator[tuple[list[Path], int]]:
-    """The segments of a file of labels or pairs, and how many records were no good."""
-    from curation.formats import ingest
-    from curation.segments import file_sha256
-
-    with tempfile.TemporaryDirectory() as folder:
-        given = _json_map("--columns", columns)
-        made = ingest(path, Path(folder), sha256=file_sha256(path), purpose=purpose, columns=given)
-        yield [segment.path for segment in made.segments], made.quarantined
 
 
 @contextmanager
@@ -207,7 +139,8 @@ def _scorer(folder: Path) -> "FolderScorer":
     return FolderScorer.at(folder)
 
 
-def _json_map(option: str, value: str | None) -> Mapping[str, str] | None:
+def json_map(option: str, value: str | None) -> Mapping[str, str] | None:
+    """The names that an option maps, given as a JSON object; fails in one line where it is none."""
     import orjson
 
     if value is None:
@@ -238,22 +171,3 @@ def _claim(out: Path, *, force: bool) -> None:
     for name in ours:
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _show(metrics: dict[str, Any], quarantined: int) -> None:
-    """A short table of a new classifier's figures."""
-    from rich.console import Console
-    from rich.table import Table
-
-    counts = metrics["counts"]
-    table = Table("label", "precision", "recall", "F1", "held out", "threshold")
-    for label, one in metrics["per_label"].items():
-        figures = [f"{one[name]:.3f}" for name in ("precision", "recall", "f1")]
-        table.add_row(label, *figures, str(one["support"]), f"{metrics['recommended_threshold'][label]:.2f}")
-    console = Console(stderr=True)
-    console.print(table)
-    console.print(
-        f"accuracy {metrics['accuracy']:.3f}, macro-F1 {metrics['macro_f1']:.3f}; {counts['records']} records: "
-        f"{counts['train']} texts trained on, {counts['holdout']} held out, {counts['duplicates']} duplicates, "
-        f"{counts['conflicts']} with several labels, {counts['empty']} empty, {quarantined} quarantined"
-    )
