@@ -19,6 +19,7 @@ async function ask(side, text) {
   side.messages.push({ role: "user", content: text });
   put(side, "user", text);
   const reply = put(side, "assistant", "…");
+  const loading = setTimeout(() => (reply.textContent = say("loading_model")), 3000);
   try {
     const body = { model, messages: side.messages, temperature: Number(form.elements.temperature.value), curate: form.elements.curate.checked, max_tokens: 256 };
     const told = await api("POST", "/v1/chat/completions", body);
@@ -28,6 +29,8 @@ async function ask(side, text) {
     reply.textContent = error.message;
     reply.classList.add("gone");
     side.messages.pop();
+  } finally {
+    clearTimeout(loading);
   }
 }
 

@@ -126,5 +126,12 @@ document.addEventListener("keydown", (event) => {
 });
 
 localTimes(document);
-document.body.addEventListener("htmx:afterSwap", (event) => localTimes(event.detail.target.parentElement ?? document));
+document.body.addEventListener("htmx:afterSwap", () => {
+  localTimes(document);
+  // What was waited for is there: the whole page is asked for, with the scripts that belong to it.
+  if (document.querySelector("#main[data-waited]") && !document.querySelector("#main [hx-trigger^=every]")) location.reload();
+});
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id === "main") event.detail.serverResponse = event.detail.serverResponse.replace('id="main"', 'id="main" data-waited');
+});
 document.body.addEventListener("htmx:sendError", () => toast(say("no_answer"), "bad"));
