@@ -39,11 +39,14 @@ SAME_TOKENS = 0.98
 """A run that took so much of the longest run's tokens was as long."""
 
 
-def lead_experiments_on(session: Session) -> None:
-    """Adds what follows in every experiment that has not ended."""
-    active = select(Experiment.id).where(Experiment.status.in_(("queued", "running"))).order_by(Experiment.id)
-    for experiment_id in session.scalars(active).all():
-        lead_on(session, experiment_id)
+def lead_experiments_on() -> None:
+    """Adds what follows in every experiment that has not ended, each in a transaction of its own."""
+    with reading() as session:
+        active = select(Experiment.id).where(Experiment.status.in_(("queued", "running"))).order_by(Experiment.id)
+        ids = session.scalars(active).all()
+    for experiment_id in ids:
+        with writing() as session:
+            lead_on(session, experiment_id)
 
 
 def lead_on(session: Session, experiment_id: str) -> None:

@@ -51,12 +51,12 @@ def sweep() -> None:
         for queue, most in room.items():
             _announce_abandoned(session, queue, most)
         _lead_versions_on(session)
-        lead_experiments_on(session)
         plan_collection(session)
         forget_old_answers(session)
         crash_point("sweep_before_commit")
     crash_point("sweep_committed")
     send_nudges()
+    lead_experiments_on()
 
 
 def _sweep_while_leased(lease: Lease, every_s: float) -> None:

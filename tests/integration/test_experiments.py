@@ -15,7 +15,6 @@ import pytest
 from fastapi.testclient import TestClient
 from service_in_process import do_pending_work, service_in_process
 
-from app.db import writing
 from worker.experimenting import lead_experiments_on
 
 CODES = "ABCDEFGH"
@@ -74,8 +73,7 @@ def run(http: TestClient, body: dict[str, Any]) -> dict[str, Any]:
     assert http.get(f"{path}/report").status_code == 409
     for _ in range(8):
         do_pending_work()
-        with writing() as session:
-            lead_experiments_on(session)
+        lead_experiments_on()
         found: dict[str, Any] = http.get(path).json()
         if found["status"] in ("succeeded", "failed"):
             break

@@ -200,8 +200,7 @@ def test_an_experiment_whose_jobs_all_failed_fails(ask: Callable[..., Any], http
     with writing() as session:
         for _, job in runs_of(session, [made["id"]])[made["id"]]:
             job.status, job.error = "failed", {"code": "x", "message": "no reply to learn", "param": None}
-        session.flush()
-        lead_experiments_on(session)
+    lead_experiments_on()
     found = http.get(f"/v1/experiments/{made['id']}").json()
     assert found["status"] == "failed"
     assert "no reply to learn" in found["error"]
@@ -212,15 +211,13 @@ def test_runs_of_shorter_rows_are_made_once_more_as_long_in_tokens(ask: Callable
     with writing() as session:
         for (_, job), tokens in zip(runs_of(session, [made["id"]])[made["id"]], (1_000, 1_500), strict=True):
             job.status, job.trained_tokens, job.progress = "succeeded", tokens, {"steps": 40}
-        session.flush()
-        lead_experiments_on(session)
+    lead_experiments_on()
     runs = http.get(f"/v1/experiments/{made['id']}").json()["runs"]
     assert [(run["budget"], run["settings"]["trainer.data.max_source_length"]) for run in runs] == [
         ("epochs", 64), ("epochs", 128), ("tokens", 64)
     ]  # fmt: skip
     assert _jobs(made["id"])[2].config["run"]["max_steps"] == 60
-    with writing() as session:
-        lead_experiments_on(session)
+    lead_experiments_on()
     assert len(_jobs(made["id"])) == 3
     http.post(f"/v1/experiments/{made['id']}/cancel")
 
