@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
@@ -64,7 +65,8 @@ def train(lease: Lease, lost: threading.Event) -> None:
     crash_point("train_config_written")
     run_folder.prepare(lease, run_dir, lost)
     mirror = Mirror(lease, run_dir, Origins(manifests))
-    uploads = Uploads(run_dir, _stored_checkpoints(job.id))
+    before = _stored_checkpoints(job.id)
+    uploads = Uploads(run_dir, before)
     # A stopped or wedged trainer hears no SIGTERM, and an heir goes on from the last checkpoint anyway.
     trainer = start(
         [sys.executable, "-m", "trainer", str(config_path), "--out", str(run_dir)],
@@ -83,6 +85,8 @@ def train(lease: Lease, lost: threading.Event) -> None:
     if lost.is_set():
         raise LeaseLostError(f"job {job.id} belongs to another worker")
     mirror.copy(uploads.stored())
+    if status == -signal.SIGKILL and wanted is None and goes_on_after_kill(lease, before):
+        return
     _conclude(lease, job, run_dir, status, wanted)
 
 
@@ -163,6 +167,22 @@ def _conclude(lease: Lease, job: Job, run_dir: Path, status: int, wanted: str | 
         give_back(lease, nudge=True)
     else:
         raise CannotBeDoneError(_reason(run_dir, status))
+
+
+def goes_on_after_kill(lease: Lease, before: Mapping[int, Json]) -> bool:
+    """Gives a job back whose trainer somebody killed, the kernel for want of memory perhaps; False: too often by now.
+
+    A kill counts as an attempt unless the store has a newer checkpoint than `before`, when the trainer was started.
+    """
+    moved_on = max(_stored_checkpoints(lease.subject), default=0) > max(before, default=0)
+    if not moved_on and lease.attempt + 1 >= get_settings().max_attempts:
+        return False
+    with writing() as session:
+        check_held(session, lease)
+        message = "The trainer was killed; the run goes on from its last checkpoint."
+        session.add(JobEvent(job_id=lease.subject, level="warning", message=message))
+    give_back(lease, nudge=True, error="the trainer was killed", counts_as_attempt=not moved_on)
+    return True
 
 
 def _stop_as(session: Session, job: Job, status: str) -> None:

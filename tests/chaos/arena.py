@@ -96,6 +96,8 @@ class Arena:
     """One that succeeded, to train on."""
     losses: list[float] | None = None
     """Of a training run on it that nothing disturbed."""
+    training_s: float | None = None
+    """What that run took, from the request to the published model."""
 
     @property
     def folder(self) -> Path:

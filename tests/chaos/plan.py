@@ -33,17 +33,17 @@ class Outcome:
 
 def every_fault(kills: int) -> dict[str, Fault]:
     """What is played on an ordinary arena, by name; `kills` random ones in all, some of them in training."""
-    of_supervisor = of_rank = min(3, kills // 10)
+    of_runs, of_rank = min(20, 2 * kills // 5), min(3, kills // 10)
     return {
         "nothing": faults.nothing,
         **{f"crash at {point}": crash_at(point) for point in CURATION_POINTS},
-        "random kills": random_kills(kills - of_supervisor - of_rank),
+        "random kills": random_kills(kills - of_runs - of_rank),
         "worker frozen beyond its lease": faults.frozen_worker,
         "every nudge thrice at once": faults.tripled_nudges,
         "broker emptied": faults.emptied_broker,
         "training, nothing": training.undisturbed_training,
         "crash at every point of training": training.crash_in_training,
-        "random kills of the supervisor": training.killed_supervisor(of_supervisor),
+        "training, killed at random moments": training.random_moments(of_runs),
         "random kills of a rank": training.killed_rank(of_rank),
         "no process may write": machine.no_writes,
     }

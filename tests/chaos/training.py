@@ -1,6 +1,7 @@
 """Faults while a model is trained: every step is made once, with the loss it has when nothing disturbs."""
 
 import time
+from contextlib import suppress
 
 import psutil
 from chaos.arena import Arena
@@ -12,6 +13,7 @@ from chaos.verdict import judge, judge_job
 from app.crash import POINTS, Point
 
 TOLERANCE = 1e-4
+VICTIMS = ("worker", "trainer")
 TRAINING_POINTS: tuple[Point, ...] = tuple(point for point in POINTS if point.startswith("train_"))
 
 
@@ -22,7 +24,9 @@ def undisturbed_training(arena: Arena, classifier: str) -> str:
         judge(arena, made)
         arena.version = made.version
     if arena.losses is None:
+        began = time.monotonic()
         arena.losses = judge_job(arena, _job(arena))
+        arena.training_s = time.monotonic() - began
     return f"loss {arena.losses[0]:.2f} → {arena.losses[-1]:.2f}"
 
 
@@ -37,20 +41,35 @@ def crash_in_training(arena: Arena, classifier: str) -> str:
     return ", ".join(TRAINING_POINTS)
 
 
-def killed_supervisor(num: int) -> Fault:
-    """The worker that trains is killed at random moments of one run."""
+def random_moments(num: int) -> Fault:
+    """As many runs, each with one kill at a random moment: of the worker and, in turn, of the trainer that it runs."""
 
     def fault(arena: Arena, classifier: str) -> str:
         undisturbed_training(arena, classifier)
-        job = _job(arena)
-        killed = 0
-        while killed < num and not _is_over(arena, job):
-            time.sleep(arena.rng.uniform(0.5, 12))
-            killed += arena.kill("train")
-        _judge_as_undisturbed(arena, job)
-        return f"{killed} kills"
+        assert arena.training_s is not None
+        told = []
+        for number in range(num):
+            victim = VICTIMS[number % len(VICTIMS)]
+            began, moment = time.monotonic(), arena.rng.uniform(0, arena.training_s)
+            job = _job(arena)
+            time.sleep(moment)
+            killed = arena.kill("train") if victim == "worker" else _kill_trainer(arena)
+            _judge_as_undisturbed(arena, job)
+            lost_s = time.monotonic() - began - arena.training_s
+            told.append(f"{victim} at {moment:.1f} s: {lost_s:+.1f} s" if killed else f"no {victim} at {moment:.1f} s")
+        return "; ".join(told)
 
     return fault
+
+
+def _kill_trainer(arena: Arena) -> bool:
+    """Kills the process that looks after a run's ranks; whether there was one."""
+    for child in arena.stack.family():
+        with suppress(psutil.Error):
+            if child.cmdline()[1:3] == ["-m", "trainer"]:
+                child.kill()
+                return True
+    return False
 
 
 def killed_rank(num: int) -> Fault:

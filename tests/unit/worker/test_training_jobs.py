@@ -7,12 +7,13 @@ import pytest
 from sqlalchemy import select
 
 from app.db import reading, writing
-from app.models import Dataset, File, Job, Version, Work, new_id
+from app.models import Dataset, File, Job, JobCheckpoint, JobEvent, Version, Work, new_id
+from app.settings import get_settings
 from app.training.schemas import NewJob
 from app.training.service import create_job
 from app.training.waiting import version_ended
 from worker.leases import claim
-from worker.supervisor import fail_job
+from worker.supervisor import fail_job, goes_on_after_kill
 
 
 def _file() -> str:
@@ -118,3 +119,24 @@ def test_a_run_that_refuses_a_setting_names_the_member_of_the_request(
     with writing() as session:
         fail_job(session, lease, reason)
     assert _job(job_id).error == {"code": code, "message": reason, "param": param}
+
+
+def test_a_trainer_may_be_killed_as_often_as_it_gets_further_and_then_a_few_times() -> None:
+    with writing() as session:
+        body = NewJob(model="scratch:tiny", training_file=_finished_version())
+        job_id = create_job(session, body).id
+    (work,) = _training_work(job_id)
+
+    def is_given_back_after_kill(stored_before: int) -> bool:
+        lease = claim(work.id, "worker")
+        assert lease is not None
+        return goes_on_after_kill(lease, {step: {} for step in range(stored_before + 1)})
+
+    for step in (5, 10, 15, 20):
+        with writing() as session:
+            session.add(JobCheckpoint(id=new_id("ftckpt"), job_id=job_id, step=step, metrics={}, files=[{"name": "a"}]))
+        assert is_given_back_after_kill(step - 1)
+    assert [is_given_back_after_kill(20) for _ in range(get_settings().max_attempts)] == [True, True, False]
+    with reading() as session:
+        told = session.scalars(select(JobEvent.message).where(JobEvent.job_id == job_id)).all()
+    assert sum("goes on from its last checkpoint" in message for message in told) == 6
