@@ -24,7 +24,7 @@ class NewRewardModel(NewFilter):
 class RewardModelObject(FilterObject):
     """A reward model and, once trained, how well it orders the pairs held out.
 
-    `metrics` are accuracy, accuracy_interval, longer_wins, length_correlation, validation_loss, pairs, step.
+    `metrics` are accuracy, accuracy_interval, contradicted, longer_wins, length_correlation, validation_loss, pairs, step.
     """
 
     base: str
