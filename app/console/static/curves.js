@@ -26,6 +26,7 @@ function marksAt(steps) {
         ctx.fillStyle = ctx.strokeStyle;
         ctx.lineWidth = devicePixelRatio;
         ctx.setLineDash([4, 3]);
+        ctx.textAlign = "left";
         for (const { step, label } of steps) {
           const x = plot.valToPos(step, "x", true);
           if (x < plot.bbox.left || x > plot.bbox.left + plot.bbox.width) continue;

@@ -9,7 +9,7 @@ let evaluations = [];
 let isDrawing = false;
 
 function marks() {
-  return recovery.map((entry) => ({ step: entry.failed_step ?? entry.step ?? entry.to_step ?? 0, label: "↺" }));
+  return recovery.map((entry) => ({ step: entry.step ?? 0, label: `↺ ${entry.kind ?? ""}` }));
 }
 
 function draw() {
