@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from curation.formats.encodings import RecordError, decoded
 from curation.formats.streams import MAX_LINE_BYTES, Line
 
+MAX_RECORD_LINES = 100_000
+"""Held in memory, and read anew where the record turns out not to be one."""
+
 
 class _Lines(Iterator[str]):
     """Hands lines to the parser and remembers which ones the record at hand took."""
@@ -23,6 +26,8 @@ class _Lines(Iterator[str]):
     def __next__(self) -> str:
         line = self._again.popleft() if self._again else next(self._lines)
         self.taken.append(line)
+        if len(self.taken) > MAX_RECORD_LINES:
+            raise RecordError("the record has too many lines")
         if line.content is None:
             raise RecordError(line.reason)
         return decoded(line.content, self._encoding)
