@@ -79,7 +79,7 @@ def lead_on(session: Session, experiment_id: str) -> None:
 
 
 def _add_twins(session: Session, experiment: Experiment, runs: Runs) -> bool:
-    """Makes the runs whose rows are shorter once more, until they took the longest one's tokens; whether it did."""
+    """Makes runs that took fewer tokens once more, until they take the most that one took; whether it did."""
     if any(run.budget == "tokens" for run, _ in runs):
         return False
     good = [(run, job) for run, job in runs if job.status == "succeeded" and job.trained_tokens]

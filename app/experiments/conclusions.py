@@ -137,9 +137,11 @@ def of_review(human: dict[str, Any], names: Sequence[str]) -> str:
         return f"People are still comparing {left} with {right}: {told}."
     if human["win_rate"] is None:
         return f"People preferred neither {left} nor {right} in any pair."
-    low, high = human["win_rate_interval"]
+    rate, (low, high) = human["win_rate"], human["win_rate_interval"]
+    if rate < 0.5:
+        left, right, rate, low, high = right, left, 1 - rate, 1 - high, 1 - low
     says = "beyond noise" if low > 0.5 or high < 0.5 else "not beyond noise"
     return (
-        f"Where people preferred a side, it was {left} rather than {right} in {100 * human['win_rate']:.0f} % of the "
+        f"Where people preferred a side, it was {left} rather than {right} in {100 * rate:.0f} % of the "
         f"judgements ({100 * low:.0f} to {100 * high:.0f} %, {says})."
     )

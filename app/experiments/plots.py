@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-WIDTH, LABEL, RIGHT = 720, 270, 14
+WIDTH, LABEL, RIGHT = 760, 310, 14
 ROW, TOP, BOTTOM = 30, 8, 40
 HEIGHT, LEFT = 260, 52
 SERIES = 8
@@ -102,7 +102,7 @@ def _told(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _shortened(text: str, most: int = 38) -> str:
+def _shortened(text: str, most: int = 44) -> str:
     """As much as there is room for; Han characters take twice the room."""
     room, kept = most, ""
     for char in text:

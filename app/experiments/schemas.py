@@ -25,7 +25,7 @@ class Evaluation(BaseModel):
     by: list[Tag] = Field(default=[], max_length=6)
     """Tags by which loss and BLEU are split, with counts."""
     equal_tokens: bool | None = None
-    """Whether runs of shorter rows are made once more, as long in tokens as the longest; by default for `lengths`."""
+    """Whether runs that took fewer tokens are made once more, until they took as many; by default for `lengths`."""
 
     @model_validator(mode="after")
     def _one(self) -> "Evaluation":
