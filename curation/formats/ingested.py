@@ -9,6 +9,8 @@ import polars as pl
 
 from curation.segments import ARROW, QUARANTINE_SCHEMA, RAW_SCHEMA, scan_raw, write_arrow, write_parquet
 
+ROWS_AT_ONCE = 100_000
+"""Reasons that become columns at once, since as Python's objects they take much memory."""
 QUARANTINE_PARTS = ".quarantine"
 """Folder of the quarantine's parts, until they are joined."""
 
@@ -58,8 +60,10 @@ class Quarantine:
 
     def add(self, bad: Sequence[tuple[int, str]], name: str) -> None:
         """Writes some bad records under a name of their own; any process may."""
-        if bad:
-            write_parquet(pl.DataFrame(bad, QUARANTINE_SCHEMA, orient="row"), self._parts / f"{name}.parquet")
+        parts = (bad[start : start + ROWS_AT_ONCE] for start in range(0, len(bad), ROWS_AT_ONCE))
+        frames = [pl.DataFrame(part, QUARANTINE_SCHEMA, orient="row") for part in parts]
+        if frames:
+            write_parquet(pl.concat(frames), self._parts / f"{name}.parquet")
 
     def close(self, *, in_order: bool = True) -> None:
         """Joins the parts, whose lines may not be in order from one to the next."""

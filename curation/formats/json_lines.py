@@ -5,6 +5,7 @@ both ways give the same rows and the same quarantine. The file is cut at fixed o
 beginning; a cut knows the number of its first line, so cuts can be read in any order and by any process.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def read_cut(source: Path, cut: Cut, form: str, speakers: Speakers, prefix: str,
                 {"id": named, "line": number, "messages": found.messages, "user": found.user, "meta": found.meta}
             )
         elif found is not None:
-            bad.append((number, found))
+            bad.append((number, sys.intern(found)))  # most lines are bad for one reason
     if not records:
         return CutRows(plain, bad)
     return CutRows(pl.concat([plain, pl.DataFrame(records, RAW_SCHEMA, orient="row")]).sort("line"), bad)
