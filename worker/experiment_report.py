@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.db import reading, writing
 from app.experiments.comparing import Arm, compare_set
 from app.experiments.conclusions import conclude
-from app.experiments.grid import Point
+from app.experiments.grid import Point, name_in
 from app.experiments.repository import runs_of
 from app.experiments.set_scores import ScoredRun, SetScores
 from app.models import Experiment, ExperimentRun, Job, JobMetric, Json
@@ -43,7 +43,7 @@ def report(lease: Lease) -> None:
     sets = _sets(experiment, scored)
     if empty := [one.name for one in sets if one.targets.is_empty()]:
         raise CannotBeDoneError(f"no reply of {', '.join(empty)} is one that every run could be scored on")
-    arms = _arms(scored)
+    arms = _arms(experiment.request["grid"], scored)
     pairs = _pairs(arms, facts)
     by = experiment.request["evaluation"]["by"]
     body: Json = {
@@ -114,13 +114,13 @@ def _read(run: ExperimentRun, job: Job) -> ScoredRun:
     )  # fmt: skip
 
 
-def _arms(scored: Runs) -> list[Arm]:
+def _arms(grid: Json, scored: Runs) -> list[Arm]:
     """Runs by their settings, the seed aside."""
     arms: dict[bytes, Arm] = {}
     for run, _ in scored:
         point = Point(run.settings)
         key = orjson.dumps([point.without_seed, run.budget], option=orjson.OPT_SORT_KEYS)
-        name = Point(point.without_seed).name + (" (equal tokens)" if run.budget == "tokens" else "")
+        name = name_in(grid, point.without_seed) + (" (equal tokens)" if run.budget == "tokens" else "")
         arms.setdefault(key, Arm(name, point.without_seed, run.budget, [])).runs.append(run.ordinal)
     return list(arms.values())
 

@@ -64,6 +64,11 @@ class Point:
         return made
 
 
+def name_in(grid: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """The settings in a line, but for those that the grid does not vary."""
+    return Point({key: value for key, value in settings.items() if len(grid[key]) > 1}).name
+
+
 def points(grid: Mapping[str, Any]) -> list[Point]:
     """All combinations; the last field changes fastest.
 

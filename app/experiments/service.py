@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.datasets.repository import cancel_work
 from app.errors import ApiError, Conflict, Unprocessable
 from app.experiments import repository
-from app.experiments.grid import LENGTHS, OPERATORS, SEEDS, SOURCE, TARGET, Point, points, put
+from app.experiments.grid import LENGTHS, OPERATORS, SEEDS, SOURCE, TARGET, Point, name_in, points, put
 from app.experiments.schemas import NewExperiment
 from app.experiments.versions import ExperimentVersions
 from app.models import FINAL, Experiment, ExperimentRun, Job, Version, new_id
@@ -51,7 +51,7 @@ def create_experiment(session: Session, body: NewExperiment) -> Experiment:
             ExperimentRun(
                 experiment_id=experiment.id,
                 ordinal=ordinal,
-                name=point.name,
+                name=name_in(grid, point.settings),
                 settings=point.settings,
                 budget="epochs",
                 job_id=job.id,

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from service_in_process import do_pending_work, service_in_process
 
 from app.db import reading, writing
-from app.experiments.grid import Point, points, with_operators
+from app.experiments.grid import Point, name_in, points, with_operators
 from app.experiments.repository import runs_of
 from app.models import Experiment, Job, Version
 from worker.experimenting import lead_experiments_on
@@ -229,6 +229,7 @@ def test_points_are_all_combinations_with_names_that_tell_them_apart() -> None:
         "peak_lr 0.0001, tag_users on", "peak_lr 0.0001, tag_users off",
     ]  # fmt: skip
     assert Point({"seed": 1, "model": "m"}).without_seed == {"model": "m"}
+    assert name_in({"seed": [1, 2], "model": ["m"]}, {"seed": 1, "model": "m"}) == "seed 1"
 
 
 def test_an_operator_comes_where_the_default_recipe_has_it() -> None:
