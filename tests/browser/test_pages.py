@@ -73,3 +73,28 @@ def test_a_wrong_key_is_refused_in_words(watch: Callable[[], Watched]) -> None:
     page.get_by_label("API").fill("tm_wrong")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("unknown, expired or revoked")
+
+
+def test_an_upload_goes_on_after_a_broken_line_and_a_refresh(
+    watch: Callable[[], Watched], admin_key: str, examples: Path, tmp_path: Path
+) -> None:
+    watched = watch()
+    page = watched.page
+    file = tmp_path / "long.jsonl"
+    file.write_bytes((examples / "dialogues.jsonl").read_bytes() * 25)  # three parts
+    sent: list[str] = []
+    page.on("request", lambda asked: sent.append(asked.url) if asked.method == "POST" else None)
+    watched.sign_in(admin_key)
+    watched.open("/files")
+    page.route("**/parts", lambda route: route.continue_() if len(sent) < 3 else route.abort())
+    sent.clear()
+    page.locator("#chosen").set_input_files(file)
+    expect(page.get_by_role("button", name="Go on")).to_be_visible()
+    page.unroute("**/parts")
+    page.reload()
+    expect(page.locator("#uploads")).to_contain_text("choose the same file again")
+    sent.clear()
+    page.locator("#chosen").set_input_files(file)
+    page.wait_for_url("**/console/files/file-*")
+    assert [url.rpartition("/")[2] for url in sent] == ["parts", "parts", "complete"]
+    expect(page.get_by_text(file.name).first).to_be_visible()

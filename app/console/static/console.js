@@ -35,6 +35,14 @@ async function api(method, path, body, options = {}) {
   return told;
 }
 
+function parsed(name, text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error(say("not_json", { field: name }));
+  }
+}
+
 /** The values of a form as JSON; names with dots nest, empty fields are left out. */
 function valuesOf(form) {
   const values = {};
@@ -43,7 +51,7 @@ function valuesOf(form) {
     let value = field.value.trim();
     if (value === "") continue;
     if (field.type === "number" || field.dataset.type === "number") value = Number(value);
-    if (field.dataset.type === "json") value = JSON.parse(value);
+    if (field.dataset.type === "json") value = parsed(field.name, value);
     if (field.dataset.type === "lines") value = value.split("\n").map((line) => line.trim()).filter(Boolean);
     const path = field.name.split(".");
     const last = path.pop();
