@@ -24,7 +24,8 @@ class NewRewardModel(NewFilter):
 class RewardModelObject(FilterObject):
     """A reward model and, once trained, how well it orders the pairs held out.
 
-    `metrics` are accuracy, accuracy_interval, contradicted, longer_wins, length_correlation, validation_loss, pairs, step.
+    `metrics` are accuracy, accuracy_interval, contradicted, longer_wins, length_correlation, validation_loss, pairs and
+    step.
     """
 
     base: str

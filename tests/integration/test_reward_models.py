@@ -1,9 +1,11 @@
 """Reward models on the real stack: from uploaded preferences to scores that are kept."""
 
+import contextlib
 import json
 import random
 from typing import Any
 
+import psutil
 import pytest
 from running_stack import RunningStack
 
@@ -36,6 +38,15 @@ def preferences(count: int = 200) -> bytes:
 def talk(*texts: str) -> dict[str, Any]:
     roles = ("user", "assistant")
     return {"messages": [{"role": roles[place % 2], "content": text} for place, text in enumerate(texts)]}
+
+
+def commands(stack: RunningStack) -> list[str]:
+    """The command lines of the stack's processes, but for those that end just now."""
+    found = []
+    for process in stack.family():
+        with contextlib.suppress(psutil.Error):
+            found.append(" ".join(process.cmdline()))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -140,4 +151,4 @@ def test_a_training_is_cancelled_and_leaves_no_process(stack: RunningStack, file
     assert answer.json()["status"] == "cancelled"
     assert stack.http.delete(f"/reward_models/{made['id']}").json()["deleted"]
     assert stack.http.get(f"/reward_models/{made['id']}").status_code == 404
-    stack.wait_until(lambda: not [p for p in stack.family() if made["id"] in " ".join(p.cmdline())], 20)
+    stack.wait_until(lambda: not any(made["id"] in command for command in commands(stack)), 20)
