@@ -21,7 +21,7 @@ EMBEDDED: dict[str, Fault] = {
     "tripled_nudges": faults.tripled_nudges,
     "emptied_broker": faults.emptied_broker,
     "training": training.crash_in_training,
-    "training_random_moments": training.random_moments(2),
+    "training_random_moments": training.random_moments(1, ("trainer",)),
     "stopped": stopped,
 }
 SERVERS_POINTS: tuple[Point, ...] = ("request_committed", "after_segment_rename", "curate_before_commit")

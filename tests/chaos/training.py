@@ -1,7 +1,9 @@
 """Faults while a model is trained: every step is made once, with the loss it has when nothing disturbs."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import psutil
 from chaos.arena import Arena
@@ -13,7 +15,7 @@ from chaos.verdict import judge, judge_job
 from app.crash import POINTS, Point
 
 TOLERANCE = 1e-4
-VICTIMS = ("worker", "trainer")
+VICTIMS, TRIES = ("worker", "trainer"), 4
 TRAINING_POINTS: tuple[Point, ...] = tuple(point for point in POINTS if point.startswith("train_"))
 
 
@@ -41,23 +43,28 @@ def crash_in_training(arena: Arena, classifier: str) -> str:
     return ", ".join(TRAINING_POINTS)
 
 
-def random_moments(num: int) -> Fault:
+def random_moments(num: int, victims: Sequence[str] = VICTIMS) -> Fault:
     """As many runs, each with one kill at a random moment: of the worker and, in turn, of the trainer that it runs."""
 
     def fault(arena: Arena, classifier: str) -> str:
         undisturbed_training(arena, classifier)
         assert arena.training_s is not None
-        told = []
-        for number in range(num):
-            victim = VICTIMS[number % len(VICTIMS)]
+        told: list[str] = []
+        for _ in range(TRIES * num):
+            victim = victims[len(told) % len(victims)]
             began, moment = time.monotonic(), arena.rng.uniform(0, arena.training_s)
             job = _job(arena)
             time.sleep(moment)
-            killed = arena.kill("train") if victim == "worker" else _kill_trainer(arena)
+            kill = partial(arena.kill, "train") if victim == "worker" else partial(_kill_trainer, arena)
+            while not (killed := kill()) and not _is_over(arena, job):
+                time.sleep(0.05)
             _judge_as_undisturbed(arena, job)
             lost_s = time.monotonic() - began - arena.training_s
-            told.append(f"{victim} at {moment:.1f} s: {lost_s:+.1f} s" if killed else f"no {victim} at {moment:.1f} s")
-        return "; ".join(told)
+            if killed:  # else the run was over before its moment came
+                told.append(f"{victim} at {moment:.1f} s: {lost_s:+.1f} s")
+            if len(told) == num:
+                return "; ".join(told)
+        raise Loss(f"only {len(told)} of the runs were still there when their moments came")
 
     return fault
 

@@ -1,9 +1,11 @@
-"""What ranks of one process each find of a step: run as `python steps_on_ranks.py FOLDER RANK WORLD COMPILE`.
+"""What ranks of one process each find of a step: run as `python steps_on_ranks.py FOLDER RANK WORLD NAME…`.
 
 Each rank writes `rank-R.pt`, a mapping of what it found. The model and the rows are the same whatever the number.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,23 +111,22 @@ def decay(folder: Path, rank: int, world: int) -> dict[str, Any]:
     return {"before": before, "after": made.weights()}
 
 
-def main(folder: Path, rank: int, world: int, compiled: bool) -> None:
+FOUND: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
+    "plain": partial(gradients, precision="fp32"),
+    "twice": partial(gradients, precision="fp32", activation_checkpointing=True),
+    "compiled": partial(gradients, precision="fp32", compile=True, activation_checkpointing=True),
+    "half": partial(gradients, precision="fp16"),
+    "overflow": overflow,
+    "decay": decay,
+}
+
+
+def main(folder: Path, rank: int, world: int, wanted: list[str]) -> None:
     torch.set_num_threads(1)
     store = distributed.FileStore(str(folder / "store"), world)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
-    found = {
-        "plain": gradients(folder, rank, world, precision="fp32"),
-        "twice": gradients(folder, rank, world, precision="fp32", activation_checkpointing=True),
-        "half": gradients(folder, rank, world, precision="fp16"),
-        "overflow": overflow(folder, rank, world),
-        "decay": decay(folder, rank, world),
-    }
-    if compiled:
-        found["compiled"] = gradients(
-            folder, rank, world, precision="fp32", compile=True, activation_checkpointing=True
-        )
-    torch.save(found, folder / f"rank-{rank}.pt")
+    torch.save({name: FOUND[name](folder, rank, world) for name in wanted}, folder / f"rank-{rank}.pt")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "compile")
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

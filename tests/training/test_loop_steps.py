@@ -14,12 +14,12 @@ SCRIPT = Path(__file__).with_name("steps_on_ranks.py")
 LR, DECAY = 1e-3, 0.1
 
 
-def run(folder: Path, world: int, mode: str = "plain", **environment: str) -> list[dict[str, Any]]:
+def run(folder: Path, world: int, *wanted: str, **environment: str) -> list[dict[str, Any]]:
     """What each rank found."""
     root = SCRIPT.parent.parent.parent
     processes = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(folder), str(rank), str(world), mode],
+            [sys.executable, str(SCRIPT), str(folder), str(rank), str(world), *wanted],
             env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **environment},
         )
         for rank in range(world)
@@ -30,12 +30,13 @@ def run(folder: Path, world: int, mode: str = "plain", **environment: str) -> li
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return run(tmp_path_factory.mktemp("one"), 1, "compile" if shutil.which("c++") else "plain")[0]
+    compiled = ["compiled"] if shutil.which("c++") else []
+    return run(tmp_path_factory.mktemp("one"), 1, "plain", "twice", *compiled)[0]
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return run(tmp_path_factory.mktemp("two"), 2)
+    return run(tmp_path_factory.mktemp("two"), 2, "plain", "twice", "half", "overflow", "decay")
 
 
 def assert_same(found: dict[str, Any], wanted: dict[str, Any], tolerance: float) -> None:
@@ -76,7 +77,7 @@ def test_compiled_blocks_compute_the_same(one: dict[str, Any]) -> None:
 
 def test_without_a_compiler_a_run_goes_on_uncompiled_and_says_why(tmp_path: Path, one: dict[str, Any]) -> None:
     cold = {"CXX": "/nowhere/c++", "PATH": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    found = run(tmp_path, 1, "compile", **cold)[0]["compiled"]
+    found = run(tmp_path, 1, "compiled", **cold)[0]["compiled"]
     assert found["prepared"]["compile"] is False
     assert "c++" in found["prepared"]["not_compiled_because"]
     assert_same(found, one["plain"], 1e-6)
