@@ -112,8 +112,8 @@ def _named(session: Session) -> Iterator[str]:
                     yield from NAME.findall(value)
 
 
-def _rows(table: Table, columns: Sequence[ColumnElement[str]]) -> Select[Any]:
-    rows: Select[Any] = select(*columns).select_from(table)
+def _rows(table: Table, columns: Sequence[ColumnElement[str]]) -> Select[*tuple[Any, ...]]:
+    rows: Select[*tuple[Any, ...]] = select(*columns).select_from(table)
     if table.name != Work.__tablename__:
         return rows
     settled = exists().where(and_(Version.id == table.c.subject, Version.status.in_(SETTLED)))
