@@ -1,7 +1,10 @@
 """Training: jobs, launching one, its curves while it runs and afterwards, several beside each other, chat."""
 
+import re
+from itertools import islice
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -12,6 +15,7 @@ from app.console.pages import PageRoute, SignedIn, render
 from app.dependencies import Paged, ReadSession, page_of
 from app.errors import NotFound
 from app.models import FINAL, Job, Version
+from app.store import get_store
 from app.training import repository
 from app.training.routes import JobId
 from app.training.showing import list_models, show_checkpoint, show_job
@@ -20,6 +24,8 @@ from trainer.config import PEAK_LR
 
 router = APIRouter(prefix="/console/training", route_class=PageRoute, include_in_schema=False)
 MOST_COMPARED = 50
+MOST_SAMPLES = 20
+SAMPLES = re.compile(r"evaluation/samples-step-[0-9]+\.jsonl")
 
 
 @router.get("")
@@ -133,7 +139,18 @@ def job(request: Request, console: SignedIn, job_id: JobId, session: ReadSession
             show_checkpoint(found, row, losses.get(row.step)) for row in repository.checkpoints(session, job_id)
         ],
         files=repository.files(session, job_id),
+        samples=_samples(session, job_id),
     )  # fmt: skip
+
+
+def _samples(session: Session, job_id: str) -> list[dict[str, Any]]:
+    """Replies that the newest evaluation generated, beside those that were given; none where it generated none."""
+    files = [file for file in repository.files(session, job_id) if SAMPLES.fullmatch(file.name)]
+    if not files:
+        return []
+    newest = max(files, key=lambda file: int(file.name.rpartition("-")[2].removesuffix(".jsonl")))
+    with get_store().path(newest.sha256).open("rb") as lines:
+        return [orjson.loads(line) for line in islice(lines, MOST_SAMPLES)]
 
 
 @router.get("/{job_id}/status")
