@@ -42,9 +42,9 @@ class Settings(BaseSettings):
     """Raw bytes per ingest segment: the unit of work, of memory, of retry."""
     max_upload_bytes: int = Field(default=8 * 2**30, ge=1)
     """Largest file that `POST /v1/files` takes."""
-    requests_per_minute: int = Field(default=6000, ge=0)
+    requests_per_minute: int = Field(default=30_000, ge=0)
     """Requests of one key that a process of the API listens to; 0 for any number."""
-    refusals_per_minute: int = Field(default=600, ge=0)
+    refusals_per_minute: int = Field(default=1_200, ge=0)
     """Requests without a valid key that it answers by 401, of one address; further ones by 429; 0 for any number."""
     lease_s: float = Field(default=30.0, gt=1)
     """How long a worker owns a piece of work without a heartbeat."""
