@@ -5,20 +5,15 @@ One thread a process, runs interleaved, medians. Prints a table and writes `resu
 
 import argparse
 import json
-import os
-import platform
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from dialogues import RUDE, SEED, conversations, texts, write
-from measured import Case, run_interleaved
+from measured import Case, machine, run_interleaved
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "curation.json"
@@ -48,7 +43,7 @@ def main() -> int:
     table = [row(case, next(c for c in wanted if c.name == "limit")) for case in wanted]
     show(table)
     found = {
-        "machine": machine(),
+        "machine": machine(LIBRARIES),
         "options": {k: str(v) for k, v in vars(options).items() if k != "out"},
         "cases": table,
     }
@@ -129,27 +124,6 @@ def show(table: list[dict[str, object]]) -> None:
     print(f"{'':24}" + "".join(f"{name:>15}" for name in names))
     for line in table:
         print(f"{line['name']!s:24}" + "".join(f"{line[name]!s:>15}" for name in names))
-
-
-def machine() -> dict[str, object]:
-    """Where and of what the figures are."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=FOLDER, capture_output=True, text=True, check=False)
-    return {
-        "processor": next(_processors(), platform.processor()),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in LIBRARIES},
-        "commit": commit.stdout.strip(),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _processors() -> Iterator[str]:
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
-        if line.startswith("model name"):
-            yield line.partition(":")[2].strip()
 
 
 def _curate(folder: Path, name: str, source: Path, *arguments: str | Path) -> Case:

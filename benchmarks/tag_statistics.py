@@ -6,50 +6,21 @@ of each question. Distinct users do not add up, so they are read from the column
 
 import argparse
 import json
-import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import orjson
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.tag_questions import QUESTIONS, RECIPE, conversations
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from running_stack import RunningStack  # noqa: E402  (the tests' own way to start a stack)
-
-PROVINCES = ["北京市", "上海市", "四川省", "浙江省", "广东省", "湖北省", "河南省", "山东省", "陕西省", "云南省"]
-CROWDS = ["student", "parent", "senior", "office_worker", "farmer", "vip"]
-RECIPE = {"operators": [{"kind": "structure_dialogue"}, {"kind": "tag_users"}]}
-QUESTIONS = {
-    "two tags": {"by": ["age_band", "gender"]},
-    "two tags, with a filter": {
-        "by": ["age_band", "gender"],
-        "where": ["province:四川省", "province:浙江省", "crowd:student"],
-    },
-    "province and crowd, characters": {"by": ["province", "crowd"], "metric": "characters"},
-    "users by province": {"by": ["province"], "metric": "users"},
-}
-
-
-def conversations(count: int, seed: int) -> Iterator[bytes]:
-    """JSON lines of short conversations whose users are known."""
-    rng = random.Random(seed)
-    for index in range(count):
-        user = {
-            "id": f"u{rng.randrange(count // 2 + 1)}",
-            **({"age": rng.randrange(15, 80)} if rng.random() < 0.8 else {}),
-            **({"gender": rng.choice("男女")} if rng.random() < 0.7 else {}),
-            **({"province": rng.choice(PROVINCES)} if rng.random() < 0.6 else {}),
-            **({"crowd": rng.sample(CROWDS, rng.randrange(1, 3))} if rng.random() < 0.3 else {}),
-        }
-        turns = [{"role": "user", "content": f"查一下订单{index}"}, {"role": "assistant", "content": "好的，请稍等。"}]
-        yield orjson.dumps({"id": str(index), "messages": turns, "user": user}) + b"\n"
 
 
 def measure(http: httpx.Client, path: str, question: dict[str, object], times: int) -> tuple[float, float]:
