@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from app.console.language import Texts, texts_for
 from app.console.sessions import Session, session_of
 from app.console.showing import FILTERS
-from app.errors import ApiError, Forbidden
+from app.errors import ApiError, Forbidden, unexpected
 
 STATIC = Path(__file__).parent / "static"
 POLICY = (
@@ -75,6 +75,9 @@ class PageRoute(APIRoute):
                 return render(request, "error.html.jinja", error.status, status=error.status, detail=error.detail)
             except HTTPException as error:
                 return render(request, "error.html.jinja", error.status_code, status=error.status_code, detail=None)
+            except Exception as error:  # noqa: BLE001  (the edge of a page)
+                status = unexpected(request, error).status_code
+                return render(request, "error.html.jinja", status, status=status, detail=None)
 
         return answered
 
