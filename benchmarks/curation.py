@@ -12,8 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import peers
 from dialogues import RUDE, SEED, conversations, texts, write
 from measured import Case, machine, run_interleaved
+from picture import draw
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results" / "curation.json"
@@ -22,6 +24,13 @@ AS_OF = ["--as-of", "2026-11-01"]
 NUM_WORDS = 10_000
 FRESH = {"90": 0.93, "50": 0.52}
 """Share of fresh texts that leaves 90 and 50 % of the bytes in distinct texts, since some are made twice."""
+JOB = "mask+smooth+classify"
+PEERS = {
+    f"{JOB} data-juicer": "Data-Juicer", f"{JOB} datatrove": "datatrove",
+    f"{JOB} datatrove-automaton": "datatrove, with an automaton",
+}  # fmt: skip
+SLOW_SHARE = 10
+"""datatrove's own word filter gets a tenth of the file, since it is slow and starts fast."""
 MB = 1_000_000
 LIBRARIES = ("talkmill", "polars", "pyarrow", "numpy", "orjson", "ahocorasick_rs", "fasttext-community")
 
@@ -31,6 +40,7 @@ def main() -> int:
     parser.add_argument("--mb", type=int, default=60, help="size of the files of most cases")
     parser.add_argument("--workers-mb", type=int, default=200, help="size of the file for one worker and two")
     parser.add_argument("--memory-mb", type=int, default=0, help="also run the default recipe on a file of this size")
+    parser.add_argument("--without-peers", action="store_true", help="no Data-Juicer, no datatrove")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", help="only cases whose name holds this, and the limit")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -44,11 +54,21 @@ def main() -> int:
     show(table)
     found = {
         "machine": machine(LIBRARIES),
+        **ratios(table),
         "options": {k: str(v) for k, v in vars(options).items() if k != "out"},
         "cases": table,
     }
+    for name, ratio in ratios(table).items():
+        print(f"{name:36}{ratio:8}")
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    if "talkmill_over_data_juicer" in found:
+        speeds = {
+            PEERS.get(str(line["name"]), "Talkmill"): float(str(line["mb_per_cpu_s"]))
+            for line in table
+            if line["name"] in (JOB, *PEERS)
+        }
+        draw(options.out.with_suffix(".svg"), "10,000 words + smoothing + fastText, MB per CPU second", speeds)
     return 0
 
 
@@ -65,7 +85,7 @@ def cases(folder: Path, options: argparse.Namespace) -> list[Case]:
         {"kind": "smooth_disfluency"},
         {"kind": "classify_text", "classifier": str(classifier(folder)), "labels": ["rude"], "action": "flag"},
     )
-    recipes = {"mask+smooth": [mask, smooth], "mask+smooth+classify": [mask, smooth, classify]}
+    recipes = {"mask+smooth": [mask, smooth], JOB: [mask, smooth, classify]}
     for name, operators in recipes.items():
         (folder / f"{name}.json").write_text(json.dumps({"operators": operators}), "utf-8")
     made = [
@@ -77,7 +97,33 @@ def cases(folder: Path, options: argparse.Namespace) -> list[Case]:
         _curate(folder, "default, 1 worker", files["large"]),
         _curate(folder, "default, 2 workers", files["large"], "--workers", "2"),
     ]
+    if not options.without_peers:
+        made += peer_cases(folder, files["90"])
     return made + [_curate(folder, "default, huge file", path) for name, path in files.items() if name == "huge"]
+
+
+def peer_cases(folder: Path, source: Path) -> list[Case]:
+    """The job of JOB by others' tools."""
+    less = folder / "less.jsonl"
+    write(less, source.stat().st_size // SLOW_SHARE, distinct=FRESH["90"])
+    model = peers.train_model(folder / "labels.jsonl", folder / "fasttext.bin")
+    juicer, trove, trove_automaton = PEERS
+    return [
+        peers.data_juicer(juicer, folder, source, words(), model),
+        peers.datatrove(trove, folder, less, words(), model, automaton=False),
+        peers.datatrove(trove_automaton, folder, source, words(), model, automaton=True),
+    ]
+
+
+def ratios(table: list[dict[str, object]]) -> dict[str, float]:
+    """How many times as fast as each other tool the job is, by CPU seconds."""
+    speeds = {str(line["name"]): float(str(line["mb_per_cpu_s"])) for line in table}
+    if JOB not in speeds:
+        return {}
+    others = {"limit": "limit"} | {case: case.removeprefix(f"{JOB} ").replace("-", "_") for case in PEERS}
+    return {
+        f"talkmill_over_{name}": round(speeds[JOB] / speeds[case], 3) for case, name in others.items() if case in speeds
+    }
 
 
 def words() -> list[str]:
