@@ -77,8 +77,9 @@ check: setup  ## format, lint, types, import rules, migrations, generated docs
 docs: setup  ## writes the pages of docs/ that follow from the code
 	PYTHONPATH=tests $(BIN)/python -m docs.generator
 
-bench: setup  ## speed and memory of the engine
-	$(BIN)/python benchmarks/curation.py
+bench: setup-test  ## curation beside Data-Juicer and datatrove, statistics beside DuckDB; `ARGS=--without-peers` leaves the first two out
+	$(BIN)/python benchmarks/curation.py $(ARGS)
+	$(BIN)/python -m benchmarks.tag_questions
 
 bench-data: setup  ## how a run's data is made and found again: speed, memory, starts from the cache
 	$(BIN)/python benchmarks/training_data.py
