@@ -29,7 +29,11 @@ class RunningStack:
         self.process = process.start(command, on_parent_death=signal.SIGTERM, log=folder / "up.log", env=self.env)
         self.wait_until(lambda: self.is_up() or self.process.poll() is not None, 120)
         assert self.process.poll() is None, (folder / "up.log").read_text()
-        self.http = httpx.Client(base_url=f"{self.state['url']}/v1", timeout=60, headers=self.authorization)
+        # Where more connections are kept than allowed, httpcore closes one that another thread is about to use.
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=None)
+        self.http = httpx.Client(
+            base_url=f"{self.state['url']}/v1", timeout=60, headers=self.authorization, limits=limits
+        )
 
     def is_up(self) -> bool:
         """Whether this very process has announced itself; a killed one leaves its announcement behind."""

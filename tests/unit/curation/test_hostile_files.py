@@ -62,7 +62,7 @@ HARMFUL: dict[str, tuple[Callable[[], bytes], str | tuple[int, int]]] = {
     ),
 }  # fmt: skip
 CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from curation.errors import InputError
 from curation.formats import ingest
@@ -73,7 +73,8 @@ for path in map(Path, sys.argv[1:]):
         told = [found.conversations, found.quarantined]
     except InputError as error:
         told = str(error)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage's, which begins with what the parent had when it started this process.
+    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
     print(json.dumps([told, time.process_time() - started, peak]), flush=True)
 """
 
