@@ -5,7 +5,7 @@ A few cases of each route in every run; with HYPOTHESIS_PROFILE=long many more (
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,10 @@ def operations(stack: RunningStack) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("stack", ["embedded"], indirect=True)
-def test_every_route_answers_as_it_is_described(stack: RunningStack, known: dict[str, str]) -> None:
+def test_every_route_answers_as_it_is_described(
+    stack: RunningStack, known: dict[str, str], record_property: Callable[[str, object], None]
+) -> None:
+    """The cases that are answered 401 are one a route: wrong is also to show no key."""
     statuses: Counter[int] = Counter()
     for operation in operations(stack):
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -77,6 +80,7 @@ def test_every_route_answers_as_it_is_described(stack: RunningStack, known: dict
 
             with suppress(Unsatisfiable):  # where nothing is asked, nothing can be asked wrongly
                 check()
+    record_property("cases by status", dict(sorted(statuses.items())))
     assert sum(statuses.values()) >= MIN_CASES, statuses
     assert {200, 404, 422} <= set(statuses), statuses
     assert stack.http.get("/files").status_code == 200
