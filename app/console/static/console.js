@@ -143,3 +143,13 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target.id === "main") event.detail.serverResponse = event.detail.serverResponse.replace('id="main"', 'id="main" data-waited');
 });
 document.body.addEventListener("htmx:sendError", () => toast(say("no_answer"), "bad"));
+
+/** A colour of the page's own, by its custom property; canvases know no properties. */
+function inkOf(name) {
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}

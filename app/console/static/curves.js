@@ -6,15 +6,6 @@ const PALETTE = ["#0b8494", "#d98d3a", "#6f7fd8", "#b0559a", "#5f9a3a", "#c8535a
 /** A number short enough for an axis. */
 const short = (value) => (value === null || value === undefined ? "–" : Math.abs(value) >= 1e4 || (value !== 0 && Math.abs(value) < 1e-3) ? value.toExponential(2) : String(Number(value.toPrecision(4))));
 
-function inkOf(name) {
-  const probe = document.createElement("i");
-  probe.style.color = `var(${name})`;
-  document.body.append(probe);
-  const found = getComputedStyle(probe).color;
-  probe.remove();
-  return found;
-}
-
 /** Draws vertical lines where runs recovered. */
 function marksAt(steps) {
   return {

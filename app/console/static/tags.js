@@ -7,15 +7,6 @@ const MOST_BARS = 40;
 let chart;
 let newest = 0;
 
-function colour(name) {
-  const probe = document.createElement("i");
-  probe.style.color = `var(${name})`;
-  document.body.append(probe);
-  const found = getComputedStyle(probe).color;
-  probe.remove();
-  return found;
-}
-
 function asked() {
   const query = new URLSearchParams();
   const by = [...new Set([...form.elements.by].map((field) => field.value).filter(Boolean))];
@@ -34,12 +25,12 @@ function draw(answer, by) {
   const ordered = first === "age_band" ? [...sums.keys()].sort() : [...sums.keys()].sort((a, b) => sums.get(b) - sums.get(a));
   const bars = ordered.slice(0, MOST_BARS);
   const groups = second ? [...new Set(answer.rows.map((row) => row[second]))].sort() : [null];
-  const ink = colour("--ink");
-  const line = colour("--line");
+  const ink = inkOf("--ink");
+  const line = inkOf("--line");
   chart?.dispose();
   chart = echarts.init(document.getElementById("tag-chart"), null, { renderer: "canvas" });
   chart.setOption({
-    color: [colour("--accent"), "#d98d3a", "#6f8fd8", "#b06fb5", "#7aa65a", "#c8666b", "#8d8d8d"],
+    color: [inkOf("--accent"), "#d98d3a", "#6f8fd8", "#b06fb5", "#7aa65a", "#c8666b", "#8d8d8d"],
     animation: false,
     textStyle: { color: ink },
     legend: { show: Boolean(second), textStyle: { color: ink }, type: "scroll", formatter: named },
